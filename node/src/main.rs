@@ -1,0 +1,2 @@
+//! The `gridseal` command.
+fn main() {}

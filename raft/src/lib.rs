@@ -1,0 +1,1 @@
+//! openraft made ours.
