@@ -1,1 +1,2 @@
 //! GridSeal node.
+pub mod config;
