@@ -1,0 +1,137 @@
+//! What a replica is told at its start. Nothing here changes while it runs.
+
+use std::time::Duration;
+
+/// Everything that one replica must be told. [`Config::new`] fills in defaults that suit three nodes on
+/// one busy machine as well as five on a local network.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This node's id within the group. An id belongs to one disk for good: a node that lost its disk
+    /// must come back under a new id, because it may have voted and forgotten it.
+    pub node_id: u64,
+    /// The group's identity. Peers, segments and snapshots of another group are refused.
+    pub cluster_id: [u8; 32],
+    /// Where peers connect to, as [`crate::Network::listen`] understands it (`host:port` for TCP; port 0
+    /// picks a free one, see [`crate::Replica::listen_addr`]).
+    pub listen: String,
+    /// Seeds all of this replica's randomness (election timeouts, back-off). Draw it from the operating
+    /// system in production, and differently on each node: equal seeds would time out together.
+    pub seed: u64,
+    /// Heartbeats, elections and deadlines.
+    pub timing: Timing,
+    /// When snapshots are taken and how much log stays behind them.
+    pub snapshots: SnapshotPolicy,
+    /// Sizes of the log on disk and in memory.
+    pub log: LogPolicy,
+}
+
+impl Config {
+    /// A configuration with the defaults of [`Timing`], [`SnapshotPolicy`] and [`LogPolicy`].
+    pub fn new(node_id: u64, cluster_id: [u8; 32], listen: impl Into<String>, seed: u64) -> Self {
+        Config {
+            node_id,
+            cluster_id,
+            listen: listen.into(),
+            seed,
+            timing: Timing::default(),
+            snapshots: SnapshotPolicy::default(),
+            log: LogPolicy::default(),
+        }
+    }
+}
+
+/// Heartbeats, elections, deadlines.
+///
+/// A follower stands for election when it heard nothing for `election_min..election_max`; killing a leader
+/// costs about twice `election_max` until the next one serves. A sync that takes 50 ms now and then must not
+/// look like death: the election timeout spans several heartbeats and several such syncs.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// Between two heartbeats of a leader. Default 75 ms.
+    pub heartbeat: Duration,
+    /// Shortest silence before an election. Default 300 ms.
+    pub election_min: Duration,
+    /// Longest silence before an election. Default 600 ms.
+    pub election_max: Duration,
+    /// Until a peer must have accepted a connection and said hello. Default 500 ms.
+    pub connect: Duration,
+    /// Until a peer must have answered the oldest open append; covers its sync. Default 2 s: long enough
+    /// for a slow disk, while liveness is watched by the heartbeats, not by this.
+    pub append: Duration,
+    /// Until one chunk of a snapshot must be accepted, and the last one installed. Default 10 s.
+    pub snapshot_chunk: Duration,
+    /// After which [`crate::Replica::propose`] answers `Unknown`. Default 5 s.
+    pub propose: Duration,
+    /// After which [`crate::Replica::read_barrier`] gives up. Default 2 s.
+    pub read: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Timing {
+            heartbeat: Duration::from_millis(75),
+            election_min: Duration::from_millis(300),
+            election_max: Duration::from_millis(600),
+            connect: Duration::from_millis(500),
+            append: Duration::from_secs(2),
+            snapshot_chunk: Duration::from_secs(10),
+            propose: Duration::from_secs(5),
+            read: Duration::from_secs(2),
+        }
+    }
+}
+
+/// When to take snapshots and how much log to keep behind them.
+///
+/// A snapshot is taken as soon as *either* bound is reached since the last one. Log is purged only when the
+/// snapshot that covers it is durable; a follower that needs purged log catches up by snapshot.
+#[derive(Debug, Clone)]
+pub struct SnapshotPolicy {
+    /// Entries applied since the last snapshot. Default 20,000. 0 means never by count.
+    pub every_entries: u64,
+    /// Payload bytes applied since the last snapshot. Default 256 MiB. 0 means never by size.
+    pub every_bytes: u64,
+    /// Entries that stay in the log behind a snapshot, so that a follower that was away for a moment needs
+    /// no snapshot. Default 2,000.
+    pub keep_entries: u64,
+    /// Bytes of one chunk on the wire. Default 256 KiB.
+    pub chunk_bytes: usize,
+}
+
+impl Default for SnapshotPolicy {
+    fn default() -> Self {
+        SnapshotPolicy {
+            every_entries: 20_000,
+            every_bytes: 256 << 20,
+            keep_entries: 2_000,
+            chunk_bytes: 256 << 10,
+        }
+    }
+}
+
+/// Sizes of the log on disk and in memory.
+#[derive(Debug, Clone)]
+pub struct LogPolicy {
+    /// Bytes of one segment file, allocated at once. An entry larger than this gets a segment of its own.
+    /// Default 16 MiB.
+    pub segment_bytes: u64,
+    /// Payload bytes of entries kept in memory for replication and apply; older ones are read back from
+    /// their segments. Default 64 MiB.
+    pub cache_bytes: usize,
+    /// Largest payload that [`crate::Replica::propose`] accepts. Default 8 MiB.
+    pub max_payload_bytes: usize,
+    /// Payload bytes of one append to a peer, and of one batch handed to the machine. A single larger
+    /// entry still travels, alone. Default 2 MiB.
+    pub max_batch_bytes: usize,
+}
+
+impl Default for LogPolicy {
+    fn default() -> Self {
+        LogPolicy {
+            segment_bytes: 16 << 20,
+            cache_bytes: 64 << 20,
+            max_payload_bytes: 8 << 20,
+            max_batch_bytes: 2 << 20,
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Real files, on tokio's blocking threads.
+//!
+//! One hop to a blocking thread and back costs some 10–20 µs beside a sync of 170 µs and more, and lets
+//! segments, snapshots and reads of several replicas go to the disk at once; a thread of our own would save
+//! half of that hop and serialize them all. The log therefore writes and syncs in one hop.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::task::spawn_blocking;
+
+use super::{Disk, DiskFile, DiskLock};
+
+/// Zeros are written in pieces of this size.
+const ZEROS: usize = 1 << 20;
+
+/// Files below a real directory.
+#[derive(Debug, Clone)]
+pub struct FileDisk {
+    root: Arc<Path>,
+}
+
+impl FileDisk {
+    /// A disk rooted at `root`, which is created when the disk is locked.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        FileDisk {
+            root: root.into().into(),
+        }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+}
+
+/// Runs a blocking operation; a panic or a shut-down runtime becomes an error.
+async fn blocking<T: Send + 'static>(op: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    match spawn_blocking(op).await {
+        Ok(result) => result,
+        Err(join) => Err(io::Error::other(join)),
+    }
+}
+
+/// Adds the path to what the file system says.
+fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error + '_ {
+    move |e| io::Error::new(e.kind(), format!("{}: {e}", path.display()))
+}
+
+fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(at(path))
+}
+
+impl Disk for FileDisk {
+    fn lock(&self) -> BoxFuture<'_, io::Result<DiskLock>> {
+        let root = Arc::clone(&self.root);
+        Box::pin(blocking(move || {
+            fs::create_dir_all(&root).map_err(at(&root))?;
+            let path = root.join("lock");
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path)
+                .map_err(at(&path))?;
+            match file.try_lock() {
+                Ok(()) => Ok(DiskLock::new(file)),
+                Err(TryLockError::WouldBlock) => Err(io::Error::new(
+                    io::ErrorKind::WouldBlock,
+                    format!("{}", root.display()),
+                )),
+                Err(TryLockError::Error(e)) => Err(at(&path)(e)),
+            }
+        }))
+    }
+
+    fn open<'a>(&'a self, path: &'a str, create: bool) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>> {
+        let path = self.path(path);
+        Box::pin(blocking(move || {
+            let file = OpenOptions::new()
+                .create(create)
+                .truncate(false)
+                .read(true)
+                .write(true)
+                .open(&path)
+                .map_err(at(&path))?;
+            Ok(Arc::new(OpenFile(Arc::new(file))) as Arc<dyn DiskFile>)
+        }))
+    }
+
+    fn create_dir<'a>(&'a self, dir: &'a str) -> BoxFuture<'a, io::Result<()>> {
+        let (root, path) = (Arc::clone(&self.root), self.path(dir));
+        Box::pin(blocking(move || {
+            fs::create_dir_all(&path).map_err(at(&path))?;
+            sync_dir(&root)
+        }))
+    }
+
+    fn list<'a>(&'a self, dir: &'a str) -> BoxFuture<'a, io::Result<Vec<String>>> {
+        let path = self.path(dir);
+        Box::pin(blocking(move || {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(&path).map_err(at(&path))? {
+                let entry = entry?;
+                if entry.file_type()?.is_file() {
+                    names.push(entry.file_name().to_string_lossy().into_owned());
+                }
+            }
+            names.sort();
+            Ok(names)
+        }))
+    }
+
+    fn rename<'a>(&'a self, from: &'a str, to: &'a str) -> BoxFuture<'a, io::Result<()>> {
+        let (from, to) = (self.path(from), self.path(to));
+        Box::pin(blocking(move || fs::rename(&from, &to).map_err(at(&from))))
+    }
+
+    fn remove<'a>(&'a self, path: &'a str) -> BoxFuture<'a, io::Result<()>> {
+        let path = self.path(path);
+        Box::pin(blocking(move || fs::remove_file(&path).map_err(at(&path))))
+    }
+
+    fn sync_dir<'a>(&'a self, dir: &'a str) -> BoxFuture<'a, io::Result<()>> {
+        let path = self.path(dir);
+        Box::pin(blocking(move || sync_dir(&path)))
+    }
+}
+
+struct OpenFile(Arc<File>);
+
+impl OpenFile {
+    fn run<T: Send + 'static>(
+        &self,
+        op: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
+    ) -> BoxFuture<'_, io::Result<T>> {
+        let file = Arc::clone(&self.0);
+        Box::pin(blocking(move || op(&file)))
+    }
+}
+
+impl DiskFile for OpenFile {
+    fn size(&self) -> BoxFuture<'_, io::Result<u64>> {
+        self.run(|file| Ok(file.metadata()?.len()))
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, io::Result<Bytes>> {
+        self.run(move |file| {
+            let mut buffer = vec![0; len];
+            let mut filled = 0;
+            while filled < len {
+                match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                    Ok(0) => break,
+                    Ok(n) => filled += n,
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            buffer.truncate(filled);
+            Ok(buffer.into())
+        })
+    }
+
+    fn write_at(&self, offset: u64, data: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        self.run(move |file| file.write_all_at(&data, offset))
+    }
+
+    fn sync(&self) -> BoxFuture<'_, io::Result<()>> {
+        self.run(File::sync_data)
+    }
+
+    fn write_and_sync(&self, offset: u64, data: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        self.run(move |file| {
+            file.write_all_at(&data, offset)?;
+            file.sync_data()
+        })
+    }
+
+    fn allocate(&self, len: u64) -> BoxFuture<'_, io::Result<()>> {
+        // Zeros are written, not merely reserved: a sync after the first write into a reserved extent has to
+        // journal that the extent is in use now (170 µs against 260 at 64 KiB on ext4).
+        self.run(move |file| {
+            let zeros = vec![0; ZEROS];
+            let mut at = file.metadata()?.len();
+            while at < len {
+                let step = usize::try_from(len - at).unwrap_or(ZEROS).min(ZEROS);
+                file.write_all_at(&zeros[..step], at)?;
+                at += step as u64;
+            }
+            Ok(())
+        })
+    }
+
+    fn truncate(&self, len: u64) -> BoxFuture<'_, io::Result<()>> {
+        self.run(move |file| file.set_len(len))
+    }
+}
