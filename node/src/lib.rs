@@ -1,2 +1,4 @@
 //! GridSeal node.
+pub mod api;
 pub mod config;
+pub mod identity;
