@@ -1,0 +1,243 @@
+//! Assets: anything that energy is booked to. Made by being named, never removed.
+//!
+//! Inside the ledger an asset is a number ([`Handle`]), given in the order in which assets were first named; the root is 0.
+
+use crate::audit::AuditRule;
+use crate::canonical::canonical_struct;
+use crate::event::Event;
+use crate::id::name;
+use crate::ledger::{Ledger, Work};
+use crate::outcome::Outcome;
+use crate::refusal::Refusal;
+use crate::rule::Rule;
+use crate::units::Epoch;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+name!(
+    /// The name of an asset: 1–128 characters, no control characters. Ordered by its bytes.
+    AssetId, "an asset id", reserved: false
+);
+
+/// The root: upstream of everything, never sealed, without rule or contracts.
+pub static ROOT: LazyLock<AssetId> =
+    LazyLock::new(|| AssetId::try_from("eaf_generic_balancegroup").expect("the root's name is a valid name"));
+
+/// An asset's metadata may take this many bytes, names and values together.
+pub const MAX_METADATA: usize = 4096;
+
+/// An asset as the ledger numbers it.
+pub(crate) type Handle = u32;
+/// The root's number.
+pub(crate) const ROOT_HANDLE: Handle = 0;
+
+/// What is known of an asset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asset {
+    /// Its name.
+    pub id: AssetId,
+    /// Its type, if one was given.
+    pub kind: Option<String>,
+    /// Its balancing rule.
+    pub rule: Rule,
+    /// Its other fields: name → JSON text.
+    pub metadata: BTreeMap<String, String>,
+    /// Its audit rule.
+    pub audit: AuditRule,
+    /// The index of the entry that first named it.
+    pub created: u64,
+    /// The index of the entry that last booked a statement on it.
+    pub last_booked: Option<u64>,
+}
+
+canonical_struct!(Asset {
+    id,
+    kind,
+    rule,
+    metadata,
+    audit,
+    created,
+    last_booked
+});
+
+/// An asset with the ledger's indexes on it.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) asset: Asset,
+    /// The two upstreams as the rule names them.
+    pub(crate) from: Option<Handle>,
+    pub(crate) to: Option<Handle>,
+    /// Whose rules name it.
+    pub(crate) downstream: BTreeSet<Handle>,
+    /// The contracts that it owns, by number.
+    pub(crate) contracts: Vec<u32>,
+    /// The epochs in which it has a journal.
+    pub(crate) epochs: BTreeSet<Epoch>,
+}
+
+impl Record {
+    fn new(id: AssetId, created: u64) -> Record {
+        let asset = Asset {
+            id,
+            kind: None,
+            rule: Rule::default(),
+            metadata: BTreeMap::new(),
+            audit: AuditRule::default(),
+            created,
+            last_booked: None,
+        };
+        Record {
+            asset,
+            from: None,
+            to: None,
+            downstream: BTreeSet::new(),
+            contracts: Vec::new(),
+            epochs: BTreeSet::new(),
+        }
+    }
+
+    /// Both upstreams, the root where none is named.
+    pub(crate) fn upstreams(&self) -> [Handle; 2] {
+        [self.from.unwrap_or(ROOT_HANDLE), self.to.unwrap_or(ROOT_HANDLE)]
+    }
+}
+
+/// All assets, by number and by name.
+#[derive(Debug)]
+pub(crate) struct Assets {
+    records: Vec<Record>,
+    by_id: BTreeMap<AssetId, Handle>,
+}
+
+impl Assets {
+    pub(crate) fn new() -> Assets {
+        let mut assets = Assets {
+            records: Vec::new(),
+            by_id: BTreeMap::new(),
+        };
+        assets.push(Record::new(ROOT.clone(), 0));
+        assets
+    }
+
+    fn push(&mut self, record: Record) -> Handle {
+        // Names of 2^32 assets would not fit into memory.
+        let handle = Handle::try_from(self.records.len()).expect("less than 2^32 assets");
+        self.by_id.insert(record.asset.id.clone(), handle);
+        self.records.push(record);
+        handle
+    }
+
+    pub(crate) fn get(&self, handle: Handle) -> &Record {
+        &self.records[handle as usize]
+    }
+
+    pub(crate) fn get_mut(&mut self, handle: Handle) -> &mut Record {
+        &mut self.records[handle as usize]
+    }
+
+    pub(crate) fn id(&self, handle: Handle) -> &AssetId {
+        &self.get(handle).asset.id
+    }
+
+    pub(crate) fn handle(&self, id: &str) -> Option<Handle> {
+        self.by_id.get(id).copied()
+    }
+
+    /// The asset's number, or the refusal that it is unknown.
+    pub(crate) fn known(&self, id: &AssetId) -> Result<Handle, Refusal> {
+        self.handle(id.as_str())
+            .ok_or_else(|| Refusal::UnknownAsset { asset: id.clone() })
+    }
+
+    /// In id order.
+    pub(crate) fn ordered(&self) -> impl Iterator<Item = (&AssetId, Handle)> {
+        self.by_id.iter().map(|(id, handle)| (id, *handle))
+    }
+
+    /// In the order in which they were first named, the root first.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter()
+    }
+
+    /// Takes an asset back from a snapshot. `false` if there is one of that name, or if it isn't the root that comes first.
+    pub(crate) fn restore(&mut self, asset: Asset) -> bool {
+        if asset.id == *ROOT {
+            let untouched = self.records.len() == 1;
+            self.records[ROOT_HANDLE as usize].asset = asset;
+            return untouched;
+        }
+        let fresh = !self.by_id.contains_key(&asset.id);
+        if fresh {
+            let created = asset.created;
+            let mut record = Record::new(asset.id.clone(), created);
+            record.asset = asset;
+            self.push(record);
+        }
+        fresh
+    }
+
+    /// Sets the handles and the downstream index after the asset's rule was replaced.
+    pub(crate) fn link(&mut self, handle: Handle, from: Option<Handle>, to: Option<Handle>) {
+        let record = self.get_mut(handle);
+        let old = [record.from, record.to];
+        (record.from, record.to) = (from, to);
+        for upstream in old.into_iter().flatten() {
+            self.get_mut(upstream).downstream.remove(&handle);
+        }
+        for upstream in [from, to].into_iter().flatten() {
+            self.get_mut(upstream).downstream.insert(handle);
+        }
+    }
+}
+
+impl Ledger {
+    /// The asset of this name, made if there is none yet.
+    pub(crate) fn named(&mut self, work: &mut Work, id: &AssetId) -> Handle {
+        if let Some(handle) = self.assets.handle(id.as_str()) {
+            return handle;
+        }
+        let handle = self.assets.push(Record::new(id.clone(), work.index));
+        work.event(Event::AssetAdded { asset: id.clone() });
+        handle
+    }
+
+    /// Makes an asset or changes one: a given type or rule replaces, other fields are merged.
+    pub(crate) fn upsert_asset(
+        &mut self,
+        work: &mut Work,
+        id: &AssetId,
+        kind: Option<&String>,
+        rule: Option<&Rule>,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Outcome, Refusal> {
+        let known = self.assets.handle(id.as_str());
+        if let Some(rule) = rule {
+            self.check_rule(id, rule)?;
+        }
+        let mut merged = known
+            .map(|handle| self.assets.get(handle).asset.metadata.clone())
+            .unwrap_or_default();
+        merged.extend(metadata.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let fields: usize = merged.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes = fields + kind.map_or(0, String::len);
+        if bytes > MAX_METADATA {
+            return Err(Refusal::MetadataTooLarge {
+                bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+            });
+        }
+
+        let handle = self.named(work, id);
+        let asset = &mut self.assets.get_mut(handle).asset;
+        asset.metadata = merged;
+        if let Some(kind) = kind {
+            asset.kind = Some(kind.clone());
+        }
+        if let Some(rule) = rule {
+            self.set_rule(work, handle, rule);
+        }
+        Ok(Outcome::Asset {
+            index: work.index,
+            created: known.is_none(),
+        })
+    }
+}

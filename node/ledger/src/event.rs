@@ -1,0 +1,113 @@
+//! Events: what an entry changed, in exact execution order, complete enough for the balancing actors to keep their
+//! own journals and never read the ledger's.
+
+use crate::asset::AssetId;
+use crate::audit::AuditRule;
+use crate::balance::Balance;
+use crate::contract::{Contract, ContractId};
+use crate::digest::Digest;
+use crate::key::PublicKey;
+use crate::merkle::Frontier;
+use crate::rule::Rule;
+use crate::seal::{Seal, Turn};
+use crate::statement::{Statement, StatementId};
+use crate::units::Epoch;
+use std::sync::Arc;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An id became an asset, without a rule.
+    AssetAdded {
+        /// Which.
+        asset: AssetId,
+    },
+    /// An asset's rule was replaced.
+    RuleSet {
+        /// Whose.
+        asset: AssetId,
+        /// The new one.
+        rule: Rule,
+    },
+    /// A contract was made or changed otherwise than by a booking; its full state afterwards.
+    ContractSet {
+        /// As it now is.
+        contract: Contract,
+    },
+    /// An asset's audit rule was replaced.
+    AuditRuleSet {
+        /// Whose.
+        asset: AssetId,
+        /// The new one.
+        rule: AuditRule,
+    },
+    /// An auditor approved the next seal.
+    Approved {
+        /// Of which asset.
+        asset: AssetId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// Who.
+        auditor: PublicKey,
+    },
+    /// A settlement was booked. (Residual, contract and counter statements come within [`Event::Sealed`].)
+    Booked {
+        /// The metered statement.
+        statement: Statement,
+    },
+    /// `(asset, epoch)` was sealed. The approvals it used are spent.
+    Sealed(Box<Sealed>),
+    /// Only from [`crate::Ledger::export_events`]: what a contract had booked when the export was made.
+    ContractRestored {
+        /// Which contract (its `balanced` came with [`Event::ContractSet`]).
+        contract: ContractId,
+        /// What it booked in each epoch, in watt-hours.
+        booked: Vec<(Epoch, i128)>,
+    },
+    /// Only from [`crate::Ledger::export_events`]: a journal as it was when the export was made.
+    JournalRestored(Box<JournalImage>),
+}
+
+/// A sealing as the ledger claims it to have happened. [`crate::seal::close`] recomputes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// The content.
+    pub seal: Arc<Seal>,
+    /// Its digest.
+    pub digest: Digest,
+    /// The id that the first statement of this sealing has, or would have.
+    pub first: StatementId,
+    /// The statement of step 3.
+    pub residual: Option<Statement>,
+    /// Step 5, each turn with what was seen of the partner.
+    pub turns: Vec<Turn>,
+}
+
+impl Sealed {
+    /// The statements that this sealing booked, in order.
+    pub fn statements(&self) -> impl Iterator<Item = &Statement> {
+        let traded = self.turns.iter().filter_map(|turn| turn.booked.as_ref());
+        self.residual
+            .iter()
+            .chain(traded.flat_map(|(contract, counter)| [contract, counter]))
+    }
+}
+
+/// All that a balancing actor needs of a journal to go on from here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalImage {
+    /// Whose.
+    pub asset: AssetId,
+    /// In which epoch.
+    pub epoch: Epoch,
+    /// The newest seal and its digest.
+    pub newest: Option<(Arc<Seal>, Digest)>,
+    /// The balance up to the watermark.
+    pub sealed: Balance,
+    /// The frontier up to the watermark.
+    pub frontier: Frontier,
+    /// The statements past it, in booking order.
+    pub open: Vec<Statement>,
+    /// Approvals for the next seal, sorted.
+    pub approvals: Vec<PublicKey>,
+}

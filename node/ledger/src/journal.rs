@@ -1,0 +1,236 @@
+//! Journals: the statements of `(asset, epoch)` in booking order.
+//!
+//! A statement is stored once, in the book of its epoch, in 48 bytes; the journals of its two sides hold its number there. What always holds:
+//! statements are only appended, each stands in exactly the two journals of its sides, and a journal's sealed
+//! prefix (its watermark) only grows.
+
+use crate::asset::Handle;
+use crate::balance::Balance;
+use crate::digest::Digest;
+use crate::key::PublicKey;
+use crate::ledger::Ledger;
+use crate::merit_order;
+use crate::merkle::Frontier;
+use crate::seal::Seal;
+use crate::statement::{Kind, Label, MeterSide, Statement, StatementId};
+use crate::units::{Epoch, GramsCo2, MAX_FIGURE, MicroCurrency, Wh};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A statement as it is stored: names as numbers, the epoch and a contract's value left to be derived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) id: StatementId,
+    pub(crate) energy: i64,
+    pub(crate) co2: i64,
+    pub(crate) from: Handle,
+    pub(crate) to: Handle,
+    pub(crate) tag: Tag,
+}
+
+/// Why it was booked, with the number of its label or contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tag {
+    Metered { meter: MeterSide, label: u32 },
+    Residual,
+    Contract { contract: u32 },
+    Counter { contract: u32 },
+}
+
+impl Tag {
+    /// Whether the statement is the own of the asset on `side`.
+    fn owned_by(self, side: MeterSide) -> bool {
+        matches!(self, Tag::Metered { meter, .. } if meter == side)
+    }
+}
+
+/// A seal with where it is to be found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealRecord {
+    /// The content.
+    pub seal: Arc<Seal>,
+    /// Its digest.
+    pub digest: Digest,
+    /// The index of the entry that made it, and of the block it stands in.
+    pub index: u64,
+    /// Its place in that block, from 0.
+    pub leaf: u32,
+    /// How many statements the sealing itself booked, the last of its watermark.
+    pub booked: u32,
+}
+
+crate::canonical::canonical_struct!(SealRecord {
+    seal,
+    digest,
+    index,
+    leaf,
+    booked
+});
+
+/// The journal of one asset in one epoch.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    /// Numbers of statements in the epoch's book.
+    pub(crate) entries: Vec<u32>,
+    /// How many of them the newest seal covers.
+    pub(crate) watermark: usize,
+    /// The balance up to the watermark.
+    pub(crate) sealed: Balance,
+    /// The balance past it.
+    pub(crate) open: Balance,
+    /// The Merkle frontier up to the watermark.
+    pub(crate) frontier: Frontier,
+    /// All versions, from 0.
+    pub(crate) seals: Vec<SealRecord>,
+}
+
+/// Everything booked in one epoch.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    /// In booking order, so in the order of their ids.
+    pub(crate) statements: Vec<Stored>,
+    pub(crate) journals: BTreeMap<Handle, Journal>,
+    /// Whose journals have an unsealed part.
+    pub(crate) open: BTreeSet<Handle>,
+    /// Approvals for the next seals.
+    pub(crate) approvals: BTreeMap<Handle, BTreeSet<PublicKey>>,
+}
+
+impl Book {
+    /// Adds a statement to one side's journal.
+    fn enter(&mut self, number: u32, side: MeterSide, stored: &Stored) -> bool {
+        let handle = match side {
+            MeterSide::From => stored.from,
+            MeterSide::To => stored.to,
+        };
+        let journal = self.journals.entry(handle).or_default();
+        let first = journal.entries.is_empty();
+        journal.entries.push(number);
+        let own = stored.tag.owned_by(side);
+        journal
+            .open
+            .add_side(side, own, i128::from(stored.energy), i128::from(stored.co2));
+        self.open.insert(handle);
+        first
+    }
+
+    /// The statement with this id.
+    pub(crate) fn find(&self, id: StatementId) -> Option<&Stored> {
+        self.statements
+            .binary_search_by_key(&id, |stored| stored.id)
+            .ok()
+            .map(|at| &self.statements[at])
+    }
+}
+
+/// Labels by number.
+#[derive(Debug, Default)]
+pub(crate) struct Labels {
+    labels: Vec<Label>,
+    by_label: BTreeMap<Label, u32>,
+}
+
+impl Labels {
+    pub(crate) fn number(&mut self, label: &Label) -> u32 {
+        if let Some(number) = self.by_label.get(label) {
+            return *number;
+        }
+        // Labels of 2^32 kinds would not fit into memory.
+        let number = u32::try_from(self.labels.len()).expect("less than 2^32 labels");
+        self.labels.push(label.clone());
+        self.by_label.insert(label.clone(), number);
+        number
+    }
+
+    fn get(&self, number: u32) -> &Label {
+        &self.labels[number as usize]
+    }
+}
+
+impl Ledger {
+    /// Books a statement: into its epoch's book and both journals. It is late for a side that is sealed.
+    pub(crate) fn append(&mut self, epoch: Epoch, stored: Stored) -> Statement {
+        let book = self.epochs.entry(epoch).or_default();
+        // 2^32 statements of one epoch would take 200 GB.
+        let number = u32::try_from(book.statements.len()).expect("less than 2^32 statements in an epoch");
+        book.statements.push(stored);
+        for (side, handle) in [(MeterSide::From, stored.from), (MeterSide::To, stored.to)] {
+            let first = book.enter(number, side, &stored);
+            let record = self.assets.get_mut(handle);
+            record.asset.last_booked = Some(stored.id.index);
+            if first {
+                record.epochs.insert(epoch);
+            }
+        }
+        self.statement_of(epoch, &stored)
+    }
+
+    /// A stored statement with its names.
+    pub(crate) fn statement_of(&self, epoch: Epoch, stored: &Stored) -> Statement {
+        let contract = |number: u32| self.contracts.get(number).contract.terms.id.clone();
+        let kind = match stored.tag {
+            Tag::Metered { meter, label } => Kind::Metered {
+                meter,
+                label: self.labels.get(label).clone(),
+            },
+            Tag::Residual => Kind::Residual,
+            Tag::Contract { contract: number } => {
+                let terms = &self.contracts.get(number).contract.terms;
+                let value = merit_order::value(terms, i128::from(stored.energy));
+                // It was in range when it was booked, and terms never change.
+                Kind::Contract {
+                    contract: contract(number),
+                    value: MicroCurrency::new(value).unwrap_or_default(),
+                }
+            }
+            Tag::Counter { contract: number } => Kind::Counter {
+                contract: contract(number),
+            },
+        };
+        Statement {
+            id: stored.id,
+            from: self.assets.id(stored.from).clone(),
+            to: self.assets.id(stored.to).clone(),
+            epoch,
+            energy: clamped(stored.energy),
+            co2eq: GramsCo2::new(stored.co2).unwrap_or_default(),
+            kind,
+        }
+    }
+
+    /// A statement of [`crate::seal::close`] as it is stored; all its names are known.
+    pub(crate) fn stored(&self, statement: &Statement) -> Option<Stored> {
+        let contract = |id: &crate::ContractId| self.contracts.number(id.as_str());
+        Some(Stored {
+            id: statement.id,
+            energy: statement.energy.get(),
+            co2: statement.co2eq.get(),
+            from: self.assets.handle(statement.from.as_str())?,
+            to: self.assets.handle(statement.to.as_str())?,
+            tag: match &statement.kind {
+                Kind::Metered { meter, label } => Tag::Metered {
+                    meter: *meter,
+                    label: *self.labels.by_label.get(label)?,
+                },
+                Kind::Residual => Tag::Residual,
+                Kind::Contract { contract: id, .. } => Tag::Contract {
+                    contract: contract(id)?,
+                },
+                Kind::Counter { contract: id } => Tag::Counter {
+                    contract: contract(id)?,
+                },
+            },
+        })
+    }
+
+    /// The journal of `(asset, epoch)`, if anything was ever booked in it.
+    pub(crate) fn journal_of(&self, asset: Handle, epoch: Epoch) -> Option<(&Book, &Journal)> {
+        let book = self.epochs.get(&epoch)?;
+        Some((book, book.journals.get(&asset)?))
+    }
+}
+
+/// Stored energy was in range when it was booked.
+fn clamped(energy: i64) -> Wh {
+    Wh::new(energy.clamp(-MAX_FIGURE, MAX_FIGURE)).unwrap_or_default()
+}
