@@ -1,4 +1,20 @@
-//! GridSeal node.
+//! The GridSeal node: parties who don't trust one machine agree on the seals of off-grid trades.
+//!
+//! A request is parsed at the edge ([`api`]), signed and ordered through the [`gateway`], replicated by the crate
+//! `raft`, and applied by the crate `ledger` inside the state machine. What was applied feeds the balancing
+//! actors, which recompute every seal on their own memory; the node signs what they agree on, and a quorum's
+//! signatures in the log make it final.
+//!
+//! One way in (the log), one mutation (`Ledger::apply`), one way out (its events). [`start::start`] joins the
+//! parts over the [`seams`], the same in production and in the simulator.
+
+pub(crate) mod actors;
+pub mod alarm;
 pub mod api;
 pub mod config;
+pub mod gateway;
 pub mod identity;
+pub(crate) mod listen;
+pub(crate) mod machine;
+pub mod seams;
+pub mod start;

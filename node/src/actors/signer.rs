@@ -1,0 +1,120 @@
+//! The signer: from verified headers to signatures in the log.
+//!
+//! What always holds: a header is signed only if this node's own actors verified it; the last one is durable
+//! before any signature of its batch leaves ([`Record`]); and before the first signature after a start the
+//! record must stand in this node's chain, or the disk is not the one that the node signed with, and the alarm
+//! is raised. Headers of one chain are signed in its order, so a newer record covers its ancestors.
+//!
+//! A signature that may not have reached the log is offered again until the ledger has it or the block is
+//! certified without it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use ledger::block::{Attestation, Header};
+use ledger::canonical::Canonical;
+use ledger::{NodeId, PublicKey, Signature};
+use tokio::sync::{mpsc, watch};
+
+use super::signed::{Record, Signed};
+use crate::alarm::Alarms;
+use crate::gateway::Gateway;
+use crate::gateway::Backend as _;
+
+/// Signatures offered at once.
+const BATCH: usize = 1024;
+/// Before an offer that found no leader is repeated.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What the signer works with.
+pub(crate) struct Signer {
+    pub(crate) node: NodeId,
+    pub(crate) key: SigningKey,
+    pub(crate) record: Record,
+    pub(crate) verified: mpsc::UnboundedReceiver<Header>,
+    pub(crate) gateway: Gateway,
+    pub(crate) alarms: Alarms,
+    /// Highest block index signed, or whose descendant is.
+    pub(crate) signed: watch::Sender<Option<u64>>,
+}
+
+impl Signer {
+    /// Runs until the attestor is gone, an alarm is raised, or the disk fails.
+    pub(crate) async fn run(mut self) {
+        let mut alarmed = self.alarms.watch();
+        tokio::select! {
+            _ = alarmed.wait_for(|raised| *raised) => {}
+            () = self.sign_all() => {}
+        }
+    }
+
+    async fn sign_all(&mut self) {
+        // What was replayed may be signed already: the log says so once all of it is here.
+        if self.gateway.wait_ready().await.is_err() {
+            return;
+        }
+        if let Some(last) = self.record.last() {
+            let known = self.gateway.ledger().read().block(last.index).map(|block| block.digest);
+            if known != Some(last.header) {
+                self.alarms.raise(
+                    last.index,
+                    format!("this node signed header {}, but its ledger has {known:?} there", last.header),
+                );
+                return;
+            }
+            self.signed.send_replace(Some(last.index));
+        }
+        let mut headers = Vec::new();
+        while self.verified.recv_many(&mut headers, BATCH).await > 0 {
+            let Some(last) = headers.last() else { continue };
+            let last = Signed { index: last.index, header: last.digest() };
+            if self.record.last().is_none_or(|before| before.index < last.index)
+                && let Err(error) = self.record.put(last).await
+            {
+                self.alarms.raise(last.index, format!("can't record what is signed: {error}"));
+                return;
+            }
+            let signatures = headers.drain(..).map(|header| (header.index, self.sign(&header))).collect();
+            self.signed.send_if_modified(|signed| {
+                let newer = signed.is_none_or(|before| before < last.index);
+                if newer {
+                    *signed = Some(last.index);
+                }
+                newer
+            });
+            self.place(signatures).await;
+        }
+    }
+
+    fn sign(&self, header: &Header) -> Attestation {
+        let public = PublicKey(self.key.verifying_key().to_bytes());
+        let signature = Signature(self.key.sign(header.signing_input(&public).as_bytes()).to_bytes());
+        Attestation { node: self.node, index: header.index, header: header.digest(), signature }
+    }
+
+    /// Offers signatures until each is in the log or not needed any more.
+    async fn place(&self, mut signatures: BTreeMap<u64, Attestation>) {
+        loop {
+            {
+                let ledger = self.gateway.ledger().read();
+                signatures.retain(|index, _| {
+                    // A learner's signature counts for nothing, so it is kept to itself.
+                    ledger.block(*index).is_some_and(|block| {
+                        !block.certified
+                            && !block.signatures.contains_key(&self.node)
+                            && block.voters.contains(self.node)
+                    })
+                });
+            }
+            if signatures.is_empty() {
+                return;
+            }
+            let offer = self.gateway.offer(Vec::new(), signatures.values().map(|signed| signed.to_bytes().into()).collect());
+            match offer.await {
+                Ok(()) => return,
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+}

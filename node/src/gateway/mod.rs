@@ -1,0 +1,313 @@
+//! From a request to its receipt: sign, offer to the leader, wait until it is applied here.
+//!
+//! ```text
+//! submit ─ sign ─ register ─┬─ batcher ─ propose (leader) ─ Raft ─┐
+//!                           └─ batcher ─ call the leader ─────────┤
+//!          receipt ◄─ waiters ◄─────────── state machine here ◄───┘
+//! ```
+//!
+//! What always holds: an answer leaves only after the entry was applied on this node. An envelope whose fate is
+//! not certain is offered again, to whoever leads then, until the client's patience ends; the ledger's nonces
+//! make that safe. [`Unanswered`] other than `Unknown` promises that nothing happened and nothing will.
+//!
+//! Absent on purpose: knowledge of what actions mean.
+
+mod assemble;
+mod barrier;
+mod batcher;
+mod peers;
+mod protocol;
+mod stamp;
+mod waiters;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ed25519_dalek::{Signer, SigningKey};
+use ledger::canonical::Canonical;
+use ledger::{Action, ClusterId, Envelope, Ledger, NodeId, Nonce, PublicKey, Signature};
+use parking_lot::RwLock;
+use raft::{BoxFuture, Replica};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+pub use crate::api::backend::{Backend, NodeStatus, Receipt, Unanswered};
+pub(crate) use batcher::{Batcher, NotProposed, Offer};
+pub(crate) use peers::Peers;
+pub(crate) use waiters::Waiters;
+
+use crate::alarm::Alarms;
+use crate::seams::Entropy;
+
+/// How long before an unsigned request's envelope expires. Less than the 15 minutes allowed, by what the
+/// ledger's time may lag behind the leader's stamp.
+const ENVELOPE_LIFETIME_MS: u64 = 13 * 60 * 1000;
+/// How long a client waits for this node's signature under a block.
+const SIGNATURE_PATIENCE: Duration = Duration::from_secs(1);
+/// Entries that the actors may lag behind before the node takes no more writes.
+const BACKLOG_LIMIT: u64 = 4_096;
+
+/// The gateway of one node; clones are the same one.
+#[derive(Clone)]
+pub struct Gateway {
+    inner: Arc<Inner>,
+}
+
+/// What a gateway is made of.
+pub(crate) struct Inner {
+    pub(crate) replica: Replica,
+    pub(crate) ledger: Arc<RwLock<Ledger>>,
+    pub(crate) cluster: ClusterId,
+    pub(crate) node_key: SigningKey,
+    /// Signs unsigned requests; absent where those are refused.
+    pub(crate) gateway_key: Option<SigningKey>,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) offers: mpsc::Sender<Offer>,
+    pub(crate) readers: mpsc::Sender<barrier::Reader>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) alarms: Alarms,
+    /// Highest block index that this node signed, or an ancestor of one that it signed.
+    pub(crate) signed: watch::Receiver<Option<u64>>,
+    /// Entries applied but not yet worked off by the actors.
+    pub(crate) backlog: Arc<AtomicU64>,
+    /// See [`NodeStatus::ready_at`].
+    pub(crate) ready_at: watch::Sender<Option<u64>>,
+    /// How long a client waits.
+    pub(crate) patience: Duration,
+}
+
+/// Starts the task that answers readers; returns where to ask.
+pub(crate) fn start_barrier(replica: Replica, patience: Duration) -> mpsc::Sender<barrier::Reader> {
+    let (readers, queue) = mpsc::channel(1024);
+    tokio::spawn(barrier::run(queue, replica, patience));
+    readers
+}
+
+impl Gateway {
+    pub(crate) fn new(inner: Inner) -> Self {
+        Gateway { inner: Arc::new(inner) }
+    }
+
+    /// Learns what was committed when the node started, so that it can say when it is ready.
+    pub(crate) async fn learn_ready(&self) {
+        loop {
+            match self.read_point().await {
+                Ok(index) => {
+                    self.inner.ready_at.send_replace(Some(index));
+                    return;
+                }
+                Err(Unanswered::Stopping) => return,
+                // The round itself waited; the next one may find a leader.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// An envelope around an action, signed by the gateway's key.
+    fn wrap(&self, action: Action, nonce: Option<Nonce>) -> Result<Envelope, Unanswered> {
+        let Some(key) = &self.inner.gateway_key else { return Err(Unanswered::UnsignedRefused) };
+        let nonce = nonce.unwrap_or_else(|| self.inner.entropy.nonce());
+        let not_after = self.inner.ledger.read().now().plus(ENVELOPE_LIFETIME_MS);
+        Ok(sign_envelope(key, self.inner.cluster, nonce, not_after, action))
+    }
+
+    /// Offers an envelope until it is applied here or patience ends.
+    async fn deliver(&self, envelope: Envelope) -> Result<Receipt, Unanswered> {
+        let inner = &*self.inner;
+        if inner.alarms.raised() {
+            let reason = inner.alarms.list().first().map(|alarm| alarm.message.clone()).unwrap_or_default();
+            return Err(Unanswered::Alarmed { reason });
+        }
+        if inner.backlog.load(Ordering::Relaxed) > BACKLOG_LIMIT {
+            return Err(Unanswered::Busy { retry_after: Duration::from_secs(1) });
+        }
+        let Some(mut waiter) = inner.waiters.register(envelope.id()) else {
+            return Err(Unanswered::Busy { retry_after: Duration::from_secs(1) });
+        };
+        let bytes = Bytes::from(envelope.to_bytes());
+        let deadline = Instant::now() + inner.patience;
+        // Until an offer was made whose fate isn't certain, giving up is without effect.
+        let mut uncertain = false;
+        let mut pause = Duration::from_millis(10);
+        loop {
+            let offer = self.offer(vec![bytes.clone()], Vec::new());
+            let why = tokio::select! {
+                biased;
+                receipt = &mut waiter.receipt => return receipt.map_err(|_| Unanswered::Unknown),
+                offered = offer => offered.err(),
+                () = tokio::time::sleep_until(deadline) => return Err(Unanswered::Unknown),
+            };
+            // An offer that was cut off by the deadline may be under way; so may one that is not answered.
+            match why {
+                // Committed. It is applied here as soon as this node hears so.
+                None => {
+                    uncertain = true;
+                    let receipt = tokio::time::timeout_at(deadline, &mut waiter.receipt).await;
+                    return receipt.ok().and_then(Result::ok).ok_or(Unanswered::Unknown);
+                }
+                Some(NotProposed::TooLarge) if !uncertain => return Err(Unanswered::TooLarge),
+                Some(NotProposed::Stopping) if !uncertain => return Err(Unanswered::Stopping),
+                Some(NotProposed::TooLarge | NotProposed::Stopping) => return Err(Unanswered::Unknown),
+                Some(NotProposed::Unknown) => uncertain = true,
+                Some(NotProposed::NoLeader | NotProposed::Busy) => {}
+            }
+            // Wait for the outcome, a new leader, or a little while; then offer it again.
+            let mut status = inner.replica.watch_status();
+            let leader = status.borrow_and_update().leader;
+            tokio::select! {
+                biased;
+                receipt = &mut waiter.receipt => return receipt.map_err(|_| Unanswered::Unknown),
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err(if uncertain { Unanswered::Unknown } else { Unanswered::NoLeader });
+                }
+                _ = status.wait_for(|status| status.leader != leader) => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    }
+
+    /// Offers envelopes or attestations, in canonical bytes, once, to whoever leads.
+    pub(crate) async fn offer(&self, envelopes: Vec<Bytes>, attestations: Vec<Bytes>) -> Result<(), NotProposed> {
+        let (answer, outcome) = oneshot::channel();
+        let offer = Offer { envelopes, attestations, forwarded: false, answer };
+        self.inner.offers.send(offer).await.map_err(|_| NotProposed::Stopping)?;
+        outcome.await.unwrap_or(Err(NotProposed::Unknown))
+    }
+
+    /// Waits until all is applied here that was committed when the node started.
+    pub(crate) async fn wait_ready(&self) -> Result<(), Unanswered> {
+        let index = match self.inner.ready_at.subscribe().wait_for(Option::is_some).await {
+            Ok(index) => index.unwrap_or(0),
+            Err(_) => return Err(Unanswered::Stopping),
+        };
+        loop {
+            match self.inner.replica.wait_applied(index, self.inner.patience).await {
+                Ok(()) => return Ok(()),
+                Err(raft::WaitError::Stopped) => return Err(Unanswered::Stopping),
+                Err(raft::WaitError::Deadline) => {}
+            }
+        }
+    }
+
+    async fn read_point(&self) -> Result<u64, Unanswered> {
+        let (reader, point) = oneshot::channel();
+        self.inner.readers.send(reader).await.map_err(|_| Unanswered::Stopping)?;
+        point.await.map_err(|_| Unanswered::Stopping)?
+    }
+
+    /// The replica underneath, for membership and shutdown.
+    pub(crate) fn replica(&self) -> &Replica {
+        &self.inner.replica
+    }
+
+    /// This node's alarms.
+    pub fn alarms(&self) -> &Alarms {
+        &self.inner.alarms
+    }
+
+    /// A scheduler's action: signed by the gateway, offered until applied.
+    pub(crate) async fn act(&self, action: Action, nonce: Nonce) -> Result<Receipt, Unanswered> {
+        self.deliver(self.wrap(action, Some(nonce))?).await
+    }
+}
+
+/// Signs an action for a cluster.
+pub fn sign_envelope(
+    key: &SigningKey,
+    cluster: ClusterId,
+    nonce: Nonce,
+    not_after: ledger::Timestamp,
+    action: Action,
+) -> Envelope {
+    let signer = PublicKey(key.verifying_key().to_bytes());
+    let bytes = ledger::envelope::signing_bytes(cluster, signer, nonce, not_after, &action);
+    let signature = Signature(key.sign(&bytes).to_bytes());
+    Envelope { signer, nonce, not_after, action, signature }
+}
+
+impl Backend for Gateway {
+    fn submit(&self, action: Action, nonce: Option<Nonce>) -> BoxFuture<'_, Result<Receipt, Unanswered>> {
+        Box::pin(async move { self.deliver(self.wrap(action, nonce)?).await })
+    }
+
+    fn submit_envelope(&self, envelope: Envelope) -> BoxFuture<'_, Result<Receipt, Unanswered>> {
+        Box::pin(async move {
+            // What can't be let in never reaches the log. Applying it will check the same again.
+            let refused = {
+                let ledger = self.inner.ledger.read();
+                ledger.check_envelope(&envelope).err().map(|refusal| Receipt {
+                    index: ledger.applied().unwrap_or(0),
+                    position: 0,
+                    outcome: refusal.into(),
+                    duplicate: false,
+                    now: ledger.now(),
+                })
+            };
+            if let Some(refused) = refused {
+                return Ok(refused);
+            }
+            self.deliver(envelope).await
+        })
+    }
+
+    fn barrier(&self) -> BoxFuture<'_, Result<(), Unanswered>> {
+        Box::pin(async move {
+            let index = self.read_point().await?;
+            let applied = self.inner.replica.wait_applied(index, self.inner.patience).await;
+            applied.map_err(|error| match error {
+                raft::WaitError::Stopped => Unanswered::Stopping,
+                raft::WaitError::Deadline => Unanswered::NoLeader,
+            })
+        })
+    }
+
+    fn ledger(&self) -> &Arc<RwLock<Ledger>> {
+        &self.inner.ledger
+    }
+
+    fn status(&self) -> NodeStatus {
+        let status = self.inner.replica.status();
+        let voters: std::collections::BTreeSet<NodeId> = status.voters.iter().flatten().copied().collect();
+        NodeStatus {
+            node: status.id,
+            leader: status.leader,
+            term: status.term,
+            applied: status.applied.unwrap_or(0),
+            committed: status.committed.unwrap_or(0),
+            ready_at: *self.inner.ready_at.borrow(),
+            voters: voters.into_iter().collect(),
+            learners: status.learners.into_iter().collect(),
+            alarms: self.inner.alarms.list().into_iter().map(|alarm| alarm.message).collect(),
+            pending: self.inner.waiters.len(),
+            backlog: self.inner.backlog.load(Ordering::Relaxed),
+        }
+    }
+
+    fn signed(&self, index: u64) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            let mut signed = self.inner.signed.clone();
+            let mut alarmed = self.inner.alarms.watch();
+            tokio::select! {
+                biased;
+                _ = alarmed.wait_for(|raised| *raised) => false,
+                reached = signed.wait_for(|signed| signed.is_some_and(|highest| highest >= index)) => reached.is_ok(),
+                () = tokio::time::sleep(SIGNATURE_PATIENCE) => false,
+            }
+        })
+    }
+
+    fn node_key(&self) -> PublicKey {
+        PublicKey(self.inner.node_key.verifying_key().to_bytes())
+    }
+
+    fn sign(&self, message: &[u8]) -> Signature {
+        Signature(self.inner.node_key.sign(message).to_bytes())
+    }
+
+    fn nonce(&self) -> Nonce {
+        self.inner.entropy.nonce()
+    }
+}

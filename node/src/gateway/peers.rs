@@ -1,0 +1,73 @@
+//! Serves what other nodes ask of the leader.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use ledger::Envelope;
+use ledger::block::Attestation;
+use ledger::canonical::Canonical;
+use raft::{BoxFuture, ReadError, Replica, Service};
+use tokio::sync::{mpsc, oneshot};
+
+use super::batcher::{NotProposed, Offer};
+use super::protocol::{self, Request, Response};
+
+/// The service behind the peers' port.
+pub(crate) struct Peers {
+    offers: mpsc::Sender<Offer>,
+    /// Known only after the replica, which serves this, has started.
+    replica: Arc<OnceLock<Replica>>,
+}
+
+impl Peers {
+    /// A service that offers to the batcher and, once `replica` is set, gives read points.
+    pub(crate) fn new(offers: mpsc::Sender<Offer>, replica: Arc<OnceLock<Replica>>) -> Self {
+        Peers { offers, replica }
+    }
+
+    async fn propose(&self, envelopes: Vec<Bytes>, attestations: Vec<Bytes>) -> Response {
+        // One part that is none would spoil the whole entry, other clients' parts included.
+        if envelopes.iter().any(|bytes| Envelope::from_bytes(bytes).is_err())
+            || attestations.iter().any(|bytes| Attestation::from_bytes(bytes).is_err())
+        {
+            return Response::Malformed;
+        }
+        let (answer, outcome) = oneshot::channel();
+        let offer = Offer { envelopes, attestations, forwarded: true, answer };
+        // A full queue is said at once: the asking node has a queue of its own.
+        if self.offers.try_send(offer).is_err() {
+            return Response::Busy;
+        }
+        match outcome.await {
+            Ok(Ok(())) => Response::Proposed,
+            Ok(Err(NotProposed::NoLeader)) => Response::NotLeader,
+            Ok(Err(NotProposed::Busy)) => Response::Busy,
+            Ok(Err(NotProposed::TooLarge)) => Response::TooLarge,
+            Ok(Err(NotProposed::Unknown | NotProposed::Stopping)) | Err(_) => Response::Unknown,
+        }
+    }
+
+    async fn read_point(&self) -> Response {
+        let Some(replica) = self.replica.get() else { return Response::NotLeader };
+        match replica.read_barrier().await {
+            Ok(index) => Response::ReadPoint(index),
+            Err(ReadError::NotLeader { .. } | ReadError::Stopped | ReadError::NoQuorum) => Response::NotLeader,
+        }
+    }
+}
+
+impl Service for Peers {
+    fn serve(&self, from: u64, request: Bytes) -> BoxFuture<'_, Bytes> {
+        Box::pin(async move {
+            let response = match protocol::decode(&request) {
+                Some(Request::Propose { envelopes, attestations }) => self.propose(envelopes, attestations).await,
+                Some(Request::ReadPoint) => self.read_point().await,
+                None => {
+                    tracing::warn!(from, bytes = request.len(), "a peer sent something that is no request");
+                    Response::Malformed
+                }
+            };
+            protocol::encode(&response)
+        })
+    }
+}

@@ -1,0 +1,186 @@
+//! The state machine: committed bytes become the ledger's entries, and everyone concerned hears of it.
+//!
+//! It is the only place that changes the ledger. Outcomes go to whoever waits here, entries and what they did go
+//! to the actors. It never waits and never fails: what can't be decoded is refused by the ledger, on every node
+//! alike.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use ledger::{Action, Applied, Body, Digest, Entry, Ledger, NodeId, Outcome, Refusal, Wh};
+use parking_lot::RwLock;
+use raft::{Capture, Committed, Payload, RestoreError, StateMachine};
+use tokio::sync::{mpsc, watch};
+
+use crate::actors::{Fed, Origin};
+use crate::alarm::Alarms;
+use crate::gateway::{Receipt, Waiters, sign_envelope};
+
+/// Blocks of which contradicting signatures are counted.
+const CONTRADICTED: usize = 1024;
+
+/// The machine of one node.
+pub(crate) struct Machine {
+    pub(crate) ledger: Arc<RwLock<Ledger>>,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) actors: mpsc::UnboundedSender<Fed>,
+    pub(crate) backlog: Arc<AtomicU64>,
+    pub(crate) alarms: Alarms,
+    /// The genesis this node was started with.
+    pub(crate) cluster: Digest,
+    /// Set once the log turns out to be another cluster's.
+    pub(crate) foreign: watch::Sender<Option<String>>,
+    /// Who signed another header than ours, by block.
+    pub(crate) contradicted: BTreeMap<u64, BTreeSet<NodeId>>,
+    /// For demonstrations: from this index on, this ledger is told of one watt-hour more in every settlement.
+    pub(crate) corrupt: Option<(u64, SigningKey)>,
+}
+
+impl Machine {
+    fn entry(&mut self, ledger: &mut Ledger, index: u64, bytes: &Bytes) {
+        let entry = match Entry::decode(bytes) {
+            Ok(entry) => entry,
+            Err(error) => {
+                tracing::warn!(index, %error, "an entry that is none");
+                ledger.apply_raw(index, bytes);
+                return;
+            }
+        };
+        let applied = match &self.corrupt {
+            Some((from, key)) if index >= *from => ledger.apply(index, &falsified(&entry, key, self.cluster)),
+            _ => ledger.apply(index, &entry),
+        };
+        self.check_genesis(&entry, &applied);
+        self.check_attestations(ledger, &applied);
+        for (position, answer) in (0..).zip(&applied.answers) {
+            self.waiters.deliver(&answer.envelope, || Receipt {
+                index,
+                position,
+                outcome: answer.outcome.clone(),
+                duplicate: answer.duplicate,
+                now: applied.now,
+            });
+        }
+        self.feed(Fed::Applied { entry: Arc::new(entry), applied: Arc::new(applied) });
+    }
+
+    fn feed(&self, fed: Fed) {
+        self.backlog.fetch_add(1, Ordering::Relaxed);
+        // The actors end only with the node.
+        let _ = self.actors.send(fed);
+    }
+
+    fn check_genesis(&self, entry: &Entry, applied: &Applied) {
+        if let (Body::Genesis { .. }, Some(Outcome::Began { cluster, .. })) = (&entry.body, &applied.outcome)
+            && *cluster != self.cluster
+        {
+            let message = format!(
+                "the log begins with the genesis of cluster {cluster}, but this node was started for {}",
+                self.cluster
+            );
+            tracing::error!(message);
+            self.foreign.send_replace(Some(message));
+        }
+    }
+
+    /// A quorum that signed another header than ours, or a block that we have not, says that ours is wrong.
+    fn check_attestations(&mut self, ledger: &Ledger, applied: &Applied) {
+        for answer in &applied.attestations {
+            let (block, node) = (answer.index, answer.node);
+            let differs = match &answer.result {
+                Err(Refusal::HeaderDiffers { .. }) => true,
+                Err(Refusal::UnknownBlock { .. }) => block < applied.index,
+                _ => false,
+            };
+            if !differs {
+                continue;
+            }
+            tracing::warn!(node, block, "a node signed another block than this ledger made");
+            let signers = self.contradicted.entry(block).or_default();
+            signers.insert(node);
+            let voters = ledger.block(block).map_or(ledger.voters(), |block| &block.voters);
+            if voters.certified_by(signers) {
+                let message = format!("nodes {signers:?}, a quorum, signed a block that this ledger didn't make");
+                self.alarms.raise(block, message);
+            }
+        }
+        // What is certified can't be contradicted by a quorum any more. Of the rest, the newest say enough.
+        if let Some(newest) = applied.certified.last() {
+            self.contradicted = self.contradicted.split_off(&(newest + 1));
+        }
+        while self.contradicted.len() > CONTRADICTED {
+            self.contradicted.pop_first();
+        }
+    }
+}
+
+impl StateMachine for Machine {
+    fn apply(&mut self, batch: Vec<Committed>) {
+        let shared = Arc::clone(&self.ledger);
+        let mut ledger = shared.write();
+        for committed in batch {
+            match committed.payload {
+                Payload::App(bytes) => self.entry(&mut ledger, committed.index, &bytes),
+                Payload::Membership(configs) => ledger.apply_membership(committed.index, configs),
+                Payload::Blank => ledger.apply_blank(committed.index),
+            }
+        }
+    }
+
+    fn snapshot(&mut self) -> Capture {
+        let bytes = Bytes::from(self.ledger.read().snapshot());
+        Box::new(move || bytes)
+    }
+
+    fn restore(&mut self, snapshot: Bytes, index: u64) -> Result<(), RestoreError> {
+        let restored = Ledger::restore(&snapshot).map_err(|error| RestoreError(error.to_string()))?;
+        let (cluster, reached) = (restored.cluster(), restored.applied());
+        if restored.genesis().is_some() && cluster != self.cluster {
+            return Err(RestoreError(format!("the snapshot is of cluster {cluster}, not {}", self.cluster)));
+        }
+        if reached != Some(index) {
+            return Err(RestoreError(format!("the snapshot's ledger has applied {reached:?}, not {index}")));
+        }
+        let origin = Origin::of(&restored);
+        let shared = Arc::clone(&self.ledger);
+        let mut ledger = shared.write();
+        *ledger = restored;
+        // Entries that the snapshot skipped may hold what someone here waits for.
+        for envelope in self.waiters.pending() {
+            if let Some(outcome) = ledger.remembered(&envelope) {
+                let receipt = Receipt {
+                    index: outcome.index().unwrap_or(index),
+                    position: 0,
+                    outcome: outcome.clone(),
+                    duplicate: true,
+                    now: ledger.now(),
+                };
+                self.waiters.deliver(&envelope, || receipt);
+            }
+        }
+        self.feed(Fed::Restored(origin));
+        Ok(())
+    }
+}
+
+/// The entry with one watt-hour more in every settlement: what a ledger that computes wrongly might book. Only
+/// envelopes that the gateway's key signed can be falsified.
+fn falsified(entry: &Entry, key: &SigningKey, cluster: Digest) -> Entry {
+    let mut entry = entry.clone();
+    if let Body::Envelopes { envelopes } = &mut entry.body {
+        for envelope in envelopes {
+            if let Action::Settle { settlements } = &mut envelope.action {
+                for settlement in settlements {
+                    let more = settlement.consumption.get() + 1;
+                    settlement.consumption = Wh::new(more).unwrap_or(settlement.consumption);
+                }
+                let action = envelope.action.clone();
+                *envelope = sign_envelope(key, cluster, envelope.nonce, envelope.not_after, action);
+            }
+        }
+    }
+    entry
+}
