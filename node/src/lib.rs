@@ -11,6 +11,7 @@
 pub(crate) mod actors;
 pub mod alarm;
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod gateway;
 pub mod identity;

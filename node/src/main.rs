@@ -1,2 +1,7 @@
-//! The `gridseal` command.
-fn main() {}
+//! The `gridseal` command; see [`gridseal::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gridseal::cli::main()
+}
