@@ -121,6 +121,26 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
+    /// A chain from a snapshot, if its blocks are one.
+    pub(crate) fn restore(blocks: BTreeMap<u64, Block>, certified: Option<u64>) -> Option<Chain> {
+        let mut previous = Digest::ZERO;
+        for (index, block) in &blocks {
+            let fits = block.header.index == *index
+                && block.header.previous == previous
+                && block.digest == block.header.digest()
+                && block.certified == certified.is_some_and(|certified| *index <= certified);
+            if !fits {
+                return None;
+            }
+            previous = block.digest;
+        }
+        Some(Chain {
+            blocks,
+            certified,
+            touched: BTreeSet::new(),
+        })
+    }
+
     /// The digest of the newest header, zeros if there is none.
     fn head(&self) -> Digest {
         self.blocks

@@ -28,6 +28,23 @@ pub(crate) struct Stored {
     pub(crate) tag: Tag,
 }
 
+impl Stored {
+    /// Adds the statement to a balance as `asset` sees it.
+    pub(crate) fn add_to(&self, balance: &mut Balance, asset: Handle) {
+        let side = if self.from == asset {
+            MeterSide::From
+        } else {
+            MeterSide::To
+        };
+        balance.add_side(
+            side,
+            self.tag.owned_by(side),
+            i128::from(self.energy),
+            i128::from(self.co2),
+        );
+    }
+}
+
 /// Why it was booked, with the number of its label or contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tag {
@@ -97,6 +114,14 @@ pub(crate) struct Book {
 }
 
 impl Book {
+    /// Appends a statement to the book and to both journals; says for which sides it is the first.
+    pub(crate) fn push(&mut self, stored: Stored) -> [bool; 2] {
+        // 2^32 statements of one epoch would take 200 GB.
+        let number = u32::try_from(self.statements.len()).expect("less than 2^32 statements in an epoch");
+        self.statements.push(stored);
+        [MeterSide::From, MeterSide::To].map(|side| self.enter(number, side, &stored))
+    }
+
     /// Adds a statement to one side's journal.
     fn enter(&mut self, number: u32, side: MeterSide, stored: &Stored) -> bool {
         let handle = match side {
@@ -106,10 +131,7 @@ impl Book {
         let journal = self.journals.entry(handle).or_default();
         let first = journal.entries.is_empty();
         journal.entries.push(number);
-        let own = stored.tag.owned_by(side);
-        journal
-            .open
-            .add_side(side, own, i128::from(stored.energy), i128::from(stored.co2));
+        stored.add_to(&mut journal.open, handle);
         self.open.insert(handle);
         first
     }
@@ -142,6 +164,11 @@ impl Labels {
         number
     }
 
+    /// In the order of their numbers.
+    pub(crate) fn all(&self) -> &[Label] {
+        &self.labels
+    }
+
     fn get(&self, number: u32) -> &Label {
         &self.labels[number as usize]
     }
@@ -150,12 +177,8 @@ impl Labels {
 impl Ledger {
     /// Books a statement: into its epoch's book and both journals. It is late for a side that is sealed.
     pub(crate) fn append(&mut self, epoch: Epoch, stored: Stored) -> Statement {
-        let book = self.epochs.entry(epoch).or_default();
-        // 2^32 statements of one epoch would take 200 GB.
-        let number = u32::try_from(book.statements.len()).expect("less than 2^32 statements in an epoch");
-        book.statements.push(stored);
-        for (side, handle) in [(MeterSide::From, stored.from), (MeterSide::To, stored.to)] {
-            let first = book.enter(number, side, &stored);
+        let first = self.epochs.entry(epoch).or_default().push(stored);
+        for (handle, first) in [stored.from, stored.to].into_iter().zip(first) {
             let record = self.assets.get_mut(handle);
             record.asset.last_booked = Some(stored.id.index);
             if first {

@@ -193,14 +193,14 @@ mod tests {
             let tree = &leaves[..n];
             let expected = by_definition(tree);
             assert_eq!(root(tree), expected, "{n} leaves");
-            for i in 0..n {
+            for (i, leaf) in tree.iter().enumerate() {
                 let path = path(tree, i).expect("the leaf is there");
                 let count = n as u64;
-                assert_eq!(path.root(&leaves[i], count), Some(expected), "leaf {i} of {n}");
+                assert_eq!(path.root(leaf, count), Some(expected), "leaf {i} of {n}");
                 assert_ne!(path.root(&Digest([99; 32]), count), Some(expected));
                 let mut longer = path.clone();
                 longer.hashes.push(Digest::ZERO);
-                assert_ne!(longer.root(&leaves[i], count), Some(expected));
+                assert_ne!(longer.root(leaf, count), Some(expected));
             }
             assert_eq!(path(tree, n), None);
         }

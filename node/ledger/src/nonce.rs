@@ -70,6 +70,14 @@ impl NonceTable {
 }
 
 impl Ledger {
+    /// What an envelope was answered, while its nonce is remembered.
+    pub fn remembered(&self, id: &EnvelopeRef) -> Option<&Outcome> {
+        self.nonces
+            .entries()
+            .get(id)
+            .map(|remembered| &remembered.outcome)
+    }
+
     /// Whether an envelope would be let in at the ledger's present time, were it not a retry: what a node checks before it
     /// proposes one.
     ///
