@@ -38,6 +38,52 @@ impl Config {
             log: LogPolicy::default(),
         }
     }
+
+    /// What openraft is told, or what makes no sense.
+    pub(crate) fn to_openraft(&self) -> Result<openraft::Config, String> {
+        let Timing {
+            heartbeat,
+            election_min,
+            election_max,
+            ..
+        } = self.timing;
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        if heartbeat < Duration::from_millis(5) {
+            return Err(format!("a heartbeat of {heartbeat:?} is too short"));
+        }
+        if self.log.max_payload_bytes > 256 << 20 || self.log.max_batch_bytes > 256 << 20 {
+            return Err("payloads and batches are limited to 256 MiB".into());
+        }
+        if self.log.segment_bytes < 4 << 10 {
+            return Err(format!(
+                "a log segment of {} bytes is too small",
+                self.log.segment_bytes
+            ));
+        }
+        let snapshot_policy = match self.snapshots.every_entries {
+            0 => openraft::SnapshotPolicy::Never,
+            every => openraft::SnapshotPolicy::LogsSinceLast(every),
+        };
+        let config = openraft::Config {
+            heartbeat_interval: millis(heartbeat),
+            election_timeout_min: millis(election_min),
+            election_timeout_max: millis(election_max),
+            snapshot_policy,
+            max_in_snapshot_log_to_keep: self.snapshots.keep_entries,
+            max_payload_entries: 1024,
+            // Only whether a learner counts as caught up when someone waits for that; nobody here does.
+            replication_lag_threshold: u64::MAX,
+            install_snapshot_timeout: millis(self.timing.snapshot_chunk),
+            backoff: "50ms 100ms 200ms ...1s".into(),
+            // A node that can't win must not depose a leader that serves.
+            enable_pre_vote: Some(true),
+            // A leader that comes back within its own term may have replicated what it had not synced: one
+            // log id would name two commands. It has to be elected again.
+            enable_leader_restore: Some(false),
+            ..openraft::Config::default()
+        };
+        config.validate().map_err(|e| e.to_string())
+    }
 }
 
 /// Heartbeats, elections, deadlines.

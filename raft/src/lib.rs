@@ -28,15 +28,23 @@
 //! [`Config`] for the knobs, `wal` for the format on disk, `transport` for the format on the wire,
 //! `replica` for how the parts are joined.
 
+mod applier;
+mod codec;
 mod config;
 mod disk;
 mod error;
+mod fault;
+mod log_store;
 mod machine;
 mod network;
 mod replica;
+mod runtime;
 mod service;
+mod snapshot;
 mod status;
+mod transport;
 mod types;
+mod wal;
 
 pub use config::{Config, LogPolicy, SnapshotPolicy, Timing};
 pub use disk::{Disk, DiskFile, DiskLock, FileDisk};

@@ -1,0 +1,289 @@
+//! openraft's view of the state machine: batches of committed entries in, snapshots out.
+//!
+//! # What always holds
+//!
+//! - The machine, the last applied log id and the membership change together, under one lock, so that a
+//!   snapshot names exactly the entries that are in it.
+//! - A snapshot is taken over only when it is durable.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::{FutureExt, Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{EntryPayload as Kind, OptionalSend};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::codec;
+use crate::config::SnapshotPolicy;
+use crate::error::{Fault, FaultKind};
+use crate::fault::Faults;
+use crate::machine::{Capture, Committed, Payload, StateMachine};
+use crate::snapshot::{Draft, Shelf, SnapshotFile};
+use crate::types::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+
+/// What openraft hands around as a snapshot's data.
+pub(crate) enum SnapshotData {
+    /// In its place on disk.
+    Stored(SnapshotFile),
+    /// Received, to be made durable when it is installed.
+    Received(Box<Draft>),
+}
+
+/// The machine with what it has applied.
+struct Applied {
+    machine: Box<dyn StateMachine>,
+    last: Option<LogId>,
+    membership: StoredMembership,
+    /// Payload bytes since the last snapshot.
+    bytes: u64,
+}
+
+/// Feeds the machine. All clones feed the same one.
+#[derive(Clone)]
+pub(crate) struct Applier {
+    applied: Arc<Mutex<Applied>>,
+    newest: Arc<Mutex<Option<(SnapshotMeta, SnapshotFile)>>>,
+    shelf: Shelf,
+    progress: Arc<watch::Sender<Option<u64>>>,
+    /// Told when enough bytes were applied that a snapshot is due.
+    due: Arc<tokio::sync::Notify>,
+    due_bytes: u64,
+    batch_bytes: usize,
+    faults: Faults,
+}
+
+impl Applier {
+    /// Restores the machine from the newest snapshot, if there is one.
+    ///
+    /// # Errors
+    /// A disk fault if it can't be read, a machine fault if the machine refuses it.
+    pub(crate) async fn open(
+        machine: Box<dyn StateMachine>,
+        shelf: Shelf,
+        newest: Option<(SnapshotMeta, SnapshotFile)>,
+        policy: &SnapshotPolicy,
+        batch_bytes: usize,
+        faults: Faults,
+    ) -> Result<Applier, Fault> {
+        let empty = Applied {
+            machine,
+            last: None,
+            membership: StoredMembership::default(),
+            bytes: 0,
+        };
+        let applier = Applier {
+            applied: Arc::new(Mutex::new(empty)),
+            newest: Arc::new(Mutex::new(None)),
+            shelf,
+            progress: Arc::new(watch::Sender::new(None)),
+            due: Arc::new(tokio::sync::Notify::new()),
+            due_bytes: if policy.every_bytes == 0 {
+                u64::MAX
+            } else {
+                policy.every_bytes
+            },
+            batch_bytes,
+            faults,
+        };
+        if let Some((meta, file)) = newest {
+            applier.restore(meta, file).await?;
+        }
+        Ok(applier)
+    }
+
+    /// The last applied index.
+    pub(crate) fn progress(&self) -> watch::Receiver<Option<u64>> {
+        self.progress.subscribe()
+    }
+
+    /// Waits until a snapshot is due by size.
+    pub(crate) async fn snapshot_due(&self) {
+        self.due.notified().await;
+    }
+
+    async fn restore(&self, meta: SnapshotMeta, file: SnapshotFile) -> Result<(), Fault> {
+        let body = file.load().await.map_err(|e| Fault {
+            kind: FaultKind::Disk,
+            message: e.to_string(),
+        })?;
+        let Some(last) = meta.last_log_id else {
+            return Ok(());
+        };
+        {
+            let mut applied = self.applied.lock();
+            applied.machine.restore(body, last.index()).map_err(|e| Fault {
+                kind: FaultKind::Machine,
+                message: format!("{}: {e}", file.path),
+            })?;
+            applied.last = Some(last);
+            applied.membership = meta.last_membership.clone();
+            applied.bytes = 0;
+        }
+        *self.newest.lock() = Some((meta, file));
+        self.progress.send_replace(Some(last.index()));
+        Ok(())
+    }
+
+    fn apply_batch(&self, batch: Vec<Entry>) {
+        let Some(last) = batch.last().map(|entry| entry.log_id) else {
+            return;
+        };
+        let mut applied = self.applied.lock();
+        let committed = batch
+            .into_iter()
+            .map(|entry| {
+                applied.bytes += codec::entry_bytes(&entry) as u64;
+                let log_id = entry.log_id;
+                let leader = log_id.committed_leader_id();
+                let payload = match entry.payload {
+                    Kind::Blank => Payload::Blank,
+                    Kind::Normal(data) => Payload::App(data.0),
+                    Kind::Membership(membership) => {
+                        let voters = membership.get_joint_config().clone();
+                        applied.membership = StoredMembership::new(Some(log_id), membership);
+                        Payload::Membership(voters)
+                    }
+                };
+                Committed {
+                    index: log_id.index(),
+                    term: leader.term,
+                    leader: leader.node_id,
+                    payload,
+                }
+            })
+            .collect();
+        applied.machine.apply(committed);
+        applied.last = Some(last);
+        let due = applied.bytes >= self.due_bytes;
+        drop(applied);
+        self.progress.send_replace(Some(last.index()));
+        if due {
+            self.due.notify_one();
+        }
+    }
+
+    /// Stops the replica for a disk that failed outside the log.
+    fn fail(&self, error: io::Error) -> io::Error {
+        self.faults.disk(&error);
+        error
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Applier {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        let applied = self.applied.lock();
+        Ok((applied.last, applied.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        let mut entries = entries.fuse();
+        let mut next = entries.next().await;
+        while let Some(first) = next {
+            let (entry, responder) = first?;
+            let mut bytes = codec::entry_bytes(&entry);
+            let mut batch = vec![entry];
+            let mut responders = Vec::from_iter(responder);
+            // What is there already goes to the machine at once; an error waits until that is done.
+            let mut failed = None;
+            while bytes < self.batch_bytes
+                && let Some(Some(item)) = entries.next().now_or_never()
+            {
+                match item {
+                    Ok((entry, responder)) => {
+                        bytes += codec::entry_bytes(&entry);
+                        batch.push(entry);
+                        responders.extend(responder);
+                    }
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
+                }
+            }
+            self.apply_batch(batch);
+            for responder in responders {
+                responder.send(());
+            }
+            next = match failed {
+                Some(error) => Some(Err(error)),
+                None => entries.next().await,
+            };
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let mut applied = self.applied.lock();
+        applied.bytes = 0;
+        let meta = SnapshotMeta {
+            last_log_id: applied.last,
+            last_membership: applied.membership.clone(),
+        };
+        let capture = applied.machine.snapshot();
+        Builder {
+            capture: Mutex::new(Some(capture)),
+            meta,
+            applier: self.clone(),
+        }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
+        let (meta, file) = match snapshot {
+            SnapshotData::Stored(file) => (meta.clone(), file),
+            SnapshotData::Received(draft) => self.shelf.finish(*draft).await.map_err(|e| self.fail(e))?,
+        };
+        self.restore(meta, file).await.map_err(|fault| {
+            let error = io::Error::other(fault.message.clone());
+            self.faults.report(fault);
+            error
+        })
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot<SnapshotData>>> {
+        Ok(self.newest.lock().clone().map(|(meta, file)| Snapshot {
+            meta,
+            snapshot: SnapshotData::Stored(file),
+        }))
+    }
+}
+
+/// A captured state on its way to disk, beside the machine, which goes on.
+pub(crate) struct Builder {
+    capture: Mutex<Option<Capture>>,
+    meta: SnapshotMeta,
+    applier: Applier,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot<SnapshotData>> {
+        let capture = self.capture.lock().take();
+        let body = match capture {
+            Some(encode) => encode(),
+            None => return Err(io::Error::other("a snapshot is built once")),
+        };
+        let saved = self.applier.shelf.save(self.meta.clone(), body).await;
+        let (meta, file) = saved.map_err(|e| self.applier.fail(e))?;
+        let mut newest = self.applier.newest.lock();
+        // A newer one may have been received meanwhile.
+        if newest
+            .as_ref()
+            .is_none_or(|(known, _)| known.last_log_id <= meta.last_log_id)
+        {
+            *newest = Some((meta.clone(), file.clone()));
+        }
+        Ok(Snapshot {
+            meta,
+            snapshot: SnapshotData::Stored(file),
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! The tasks around openraft: the status it shows, snapshots by size, and the end of it all.
+
+use std::sync::Arc;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Raft, RaftMetrics, ServerState};
+use tokio::sync::{mpsc, watch};
+
+use super::fault_of;
+use crate::applier::Applier;
+use crate::disk::DiskLock;
+use crate::fault::Faults;
+use crate::log_store::LogStore;
+use crate::runtime::Seeds;
+use crate::status::{Role, Status};
+use crate::types::TypeConfig;
+
+/// Triggers a snapshot whenever enough bytes were applied.
+pub(super) fn snapshot_by_size(seeds: &Seeds, raft: Raft<TypeConfig, Applier>, applier: Applier) {
+    seeds.spawn(async move {
+        loop {
+            applier.snapshot_due().await;
+            if raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Keeps the status up to date, and reports it when openraft stops by itself.
+pub(super) fn mirror_status(
+    seeds: &Seeds,
+    raft: &Raft<TypeConfig, Applier>,
+    mut applied: watch::Receiver<Option<u64>>,
+    status: Arc<watch::Sender<Status>>,
+    faults: Faults,
+) {
+    let mut metrics = raft.metrics();
+    seeds.spawn(async move {
+        loop {
+            let (seen, stopped) = {
+                let metrics = metrics.borrow_watched();
+                (
+                    to_status(&metrics, *applied.borrow_and_update()),
+                    metrics.running_state.clone().err(),
+                )
+            };
+            status.send_if_modified(|known| {
+                let changed = *known != seen;
+                *known = seen;
+                changed
+            });
+            if let Some(fatal) = stopped {
+                if !matches!(fatal, openraft::errors::Fatal::Stopped) {
+                    faults.report(fault_of(&fatal));
+                }
+                return;
+            }
+            tokio::select! {
+                biased;
+                changed = metrics.changed() => if changed.is_err() { return },
+                changed = applied.changed() => if changed.is_err() { return },
+            }
+        }
+    });
+}
+
+fn to_status(metrics: &RaftMetrics<TypeConfig>, applied: Option<u64>) -> Status {
+    let membership = metrics.membership_config.membership();
+    let index = |log_id: &Option<crate::types::LogId>| log_id.map(|log_id| log_id.index());
+    Status {
+        id: metrics.id,
+        leader: metrics.current_leader,
+        term: metrics.current_term,
+        role: match metrics.state {
+            ServerState::Learner => Role::Learner,
+            ServerState::Follower => Role::Follower,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Leader => Role::Leader,
+            ServerState::Shutdown => Role::Stopped,
+        },
+        last_log: metrics.last_log_index,
+        committed: index(&metrics.local_committed),
+        applied: applied.max(index(&metrics.last_applied)),
+        snapshot: index(&metrics.snapshot),
+        purged: index(&metrics.purged),
+        membership_at: index(metrics.membership_config.log_id()),
+        voters: membership.get_joint_config().clone(),
+        learners: membership.learner_ids().collect(),
+        addrs: membership.nodes().map(|(id, addr)| (*id, addr.clone())).collect(),
+        matched: metrics
+            .replication
+            .iter()
+            .flatten()
+            .map(|(id, matched)| (*id, index(matched)))
+            .collect(),
+    }
+}
+
+/// Starts the task that holds the directory and ends everything: when told to, or for a fault.
+pub(super) fn start(
+    raft: Raft<TypeConfig, Applier>,
+    seeds: Seeds,
+    log: LogStore,
+    status: Arc<watch::Sender<Status>>,
+    faults: Faults,
+    lock: DiskLock,
+) -> (mpsc::Sender<()>, watch::Receiver<bool>) {
+    let (stop_tx, mut stop) = mpsc::channel(1);
+    let (stopped_tx, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            // Without a handle left nobody can tell; the replica runs on until it faults or the process ends.
+            Some(()) = stop.recv() => {}
+            () = faults.any() => {}
+        }
+        if let Err(error) = raft.shutdown().await {
+            tracing::error!(%error, "openraft ended badly");
+        }
+        seeds.stop().await;
+        if let Err(error) = log.close().await {
+            faults.disk(&error);
+        }
+        status.send_modify(|status| {
+            status.role = Role::Stopped;
+            status.leader = None;
+            status.matched.clear();
+        });
+        drop(lock);
+        stopped_tx.send_replace(true);
+    });
+    (stop_tx, stopped)
+}

@@ -1,0 +1,301 @@
+//! Snapshots on disk: one file each, whole or absent.
+//!
+//! # What always holds
+//!
+//! - A file under its final name was written, synced and renamed, and its directory synced, before anyone was
+//!   told that it exists; log is purged only after that.
+//! - The newest is kept; the one before goes when the newest is durable. Leftovers of a crash are removed on
+//!   opening.
+//! - A snapshot whose checksum is wrong is refused with its path. There is no falling back to an older state:
+//!   the log between is gone.
+//!
+//! # Format, version 1 (integers big-endian)
+//!
+//! ```text
+//! snapshot/00000000000000000042.snap      named by the last index it covers
+//! magic "GRIDSNP\x01" · cluster [32] · node u64 · meta length u32 · body length u64 · body crc u32 · head crc u32
+//! meta (postcard: last log id, membership) · body (the machine's bytes)
+//! ```
+//!
+//! The head's CRC32C covers everything before it and the meta.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use crc32c::{crc32c, crc32c_append};
+
+use crate::codec::{self, Reader};
+use crate::disk::{Disk, DiskFile};
+use crate::types::SnapshotMeta;
+
+const DIR: &str = "snapshot";
+const MAGIC: &[u8; 8] = b"GRIDSNP\x01";
+const HEAD_BYTES: usize = 8 + 32 + 8 + 4 + 8 + 4 + 4;
+/// Bytes written or read at once.
+const PIECE: usize = 1 << 20;
+/// More than any membership of a sane size.
+const MAX_META_BYTES: usize = 1 << 20;
+
+/// A whole snapshot in a file.
+#[derive(Clone)]
+pub(crate) struct SnapshotFile {
+    pub(crate) path: String,
+    /// Length and CRC32C of the machine's bytes.
+    pub(crate) body_bytes: u64,
+    pub(crate) body_crc: u32,
+    body_at: u64,
+    file: Arc<dyn DiskFile>,
+}
+
+impl SnapshotFile {
+    /// A piece of the machine's bytes; fewer than `len` only at the end.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) async fn read(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let left = self.body_bytes.saturating_sub(offset);
+        let len = usize::try_from(left).unwrap_or(len).min(len);
+        self.file.read_at(self.body_at + offset, len).await
+    }
+
+    /// All of the machine's bytes, checked.
+    ///
+    /// # Errors
+    /// What the disk says; `InvalidData` if they have rotted.
+    pub(crate) async fn load(&self) -> io::Result<Bytes> {
+        let len = usize::try_from(self.body_bytes).map_err(io::Error::other)?;
+        let body = self.file.read_at(self.body_at, len).await?;
+        if body.len() != len || crc32c(&body) != self.body_crc {
+            return Err(bad(&self.path, "the snapshot is damaged"));
+        }
+        Ok(body)
+    }
+}
+
+/// A snapshot being written under a temporary name.
+pub(crate) struct Draft {
+    path: String,
+    body_bytes: u64,
+    body_crc: u32,
+    body_at: u64,
+    written: u64,
+    crc: u32,
+    meta: SnapshotMeta,
+    file: Arc<dyn DiskFile>,
+}
+
+impl Draft {
+    /// Appends a piece of the machine's bytes.
+    ///
+    /// # Errors
+    /// What the disk says; `InvalidData` beyond the length announced.
+    pub(crate) async fn write(&mut self, piece: Bytes) -> io::Result<()> {
+        let end = self.written + piece.len() as u64;
+        if end > self.body_bytes {
+            return Err(bad(&self.path, "more bytes than announced"));
+        }
+        self.crc = crc32c_append(self.crc, &piece);
+        self.file.write_at(self.body_at + self.written, piece).await?;
+        self.written = end;
+        Ok(())
+    }
+}
+
+/// The directory of snapshots.
+#[derive(Clone)]
+pub(crate) struct Shelf {
+    disk: Arc<dyn Disk>,
+    cluster: [u8; 32],
+    node: u64,
+}
+
+impl Shelf {
+    /// Opens the directory, and finds the newest snapshot.
+    ///
+    /// # Errors
+    /// What the disk says; `InvalidData` if the newest is damaged or foreign.
+    pub(crate) async fn open(
+        disk: Arc<dyn Disk>,
+        cluster: [u8; 32],
+        node: u64,
+    ) -> io::Result<(Shelf, Option<(SnapshotMeta, SnapshotFile)>)> {
+        let shelf = Shelf { disk, cluster, node };
+        shelf.disk.create_dir(DIR).await?;
+        let mut newest = None;
+        for name in shelf.disk.list(DIR).await? {
+            match index_of(&name) {
+                Some(index) => newest = newest.max(Some(index)),
+                None => shelf.disk.remove(&format!("{DIR}/{name}")).await?,
+            }
+        }
+        let Some(newest) = newest else {
+            return Ok((shelf, None));
+        };
+        let found = shelf.read_head(&path(newest)).await?;
+        Ok((shelf, Some(found)))
+    }
+
+    async fn read_head(&self, path: &str) -> io::Result<(SnapshotMeta, SnapshotFile)> {
+        let file = self.disk.open(path, false).await?;
+        let head = file.read_at(0, HEAD_BYTES).await?;
+        let mut reader = Reader::new(head.clone());
+        let malformed = |e: codec::Malformed| bad(path, &e.to_string());
+        let magic = reader.take(MAGIC.len(), "magic").map_err(malformed)?;
+        if magic[..7] != MAGIC[..7] {
+            return Err(bad(path, "not a snapshot"));
+        }
+        if magic[7] != MAGIC[7] {
+            return Err(bad(path, "a snapshot of another format version"));
+        }
+        let mut fields = || {
+            Ok((
+                reader.bytes32("cluster")?,
+                reader.u64("node")?,
+                reader.u32("meta length")? as usize,
+                reader.u64("body length")?,
+                reader.u32("body crc")?,
+                reader.u32("head crc")?,
+            ))
+        };
+        let (cluster, node, meta_bytes, body_bytes, body_crc, head_crc) = fields().map_err(malformed)?;
+        let meta = file
+            .read_at(HEAD_BYTES as u64, meta_bytes.min(MAX_META_BYTES))
+            .await?;
+        if crc32c_append(crc32c(&head[..HEAD_BYTES - 4]), &meta) != head_crc {
+            return Err(bad(path, "the snapshot's head is damaged"));
+        }
+        if cluster != self.cluster || node != self.node {
+            return Err(bad(
+                path,
+                &format!("belongs to node {node}, or to another cluster"),
+            ));
+        }
+        let meta = postcard::from_bytes(&meta).map_err(|e| bad(path, &e.to_string()))?;
+        let body_at = (HEAD_BYTES + meta_bytes) as u64;
+        Ok((
+            meta,
+            SnapshotFile {
+                path: path.to_owned(),
+                body_bytes,
+                body_crc,
+                body_at,
+                file,
+            },
+        ))
+    }
+
+    /// Begins a snapshot whose length and checksum are known. `purpose` keeps drafts of different origins from
+    /// one another; a second one of the same purpose replaces the first.
+    ///
+    /// # Errors
+    /// What the disk says; `InvalidInput` if it covers no entry.
+    pub(crate) async fn begin(
+        &self,
+        purpose: &str,
+        meta: SnapshotMeta,
+        body_bytes: u64,
+        body_crc: u32,
+    ) -> io::Result<Draft> {
+        let path = format!("{DIR}/{purpose}.draft");
+        let encoded = codec::encode_postcard(&meta);
+        let meta_bytes = u32::try_from(encoded.len()).map_err(io::Error::other)?;
+        let mut head = BytesMut::with_capacity(HEAD_BYTES + encoded.len());
+        head.put_slice(MAGIC);
+        head.put_slice(&self.cluster);
+        head.put_u64(self.node);
+        head.put_u32(meta_bytes);
+        head.put_u64(body_bytes);
+        head.put_u32(body_crc);
+        head.put_u32(crc32c_append(crc32c(&head), &encoded));
+        head.put_slice(&encoded);
+
+        let file = self.disk.open(&path, true).await?;
+        file.truncate(0).await?;
+        let body_at = head.len() as u64;
+        file.write_at(0, head.freeze()).await?;
+        Ok(Draft {
+            path,
+            body_bytes,
+            body_crc,
+            body_at,
+            written: 0,
+            crc: 0,
+            meta,
+            file,
+        })
+    }
+
+    /// Makes a draft durable under its final name, and then removes what it replaces.
+    ///
+    /// # Errors
+    /// What the disk says; `InvalidData` if the bytes are not those announced.
+    pub(crate) async fn finish(&self, draft: Draft) -> io::Result<(SnapshotMeta, SnapshotFile)> {
+        let Some(index) = draft.meta.last_log_id.map(|last| last.index()) else {
+            return Err(bad(&draft.path, "a snapshot that covers no entry"));
+        };
+        if draft.written != draft.body_bytes || draft.crc != draft.body_crc {
+            return Err(bad(&draft.path, "the bytes are not those announced"));
+        }
+        draft.file.sync().await?;
+        let path = path(index);
+        self.disk.rename(&draft.path, &path).await?;
+        self.disk.sync_dir(DIR).await?;
+
+        for name in self.disk.list(DIR).await? {
+            if index_of(&name).is_some_and(|older| older < index) {
+                self.disk.remove(&format!("{DIR}/{name}")).await?;
+            }
+        }
+        let Draft {
+            body_bytes,
+            body_crc,
+            body_at,
+            meta,
+            file,
+            ..
+        } = draft;
+        Ok((
+            meta,
+            SnapshotFile {
+                path,
+                body_bytes,
+                body_crc,
+                body_at,
+                file,
+            },
+        ))
+    }
+
+    /// Writes bytes in memory as a snapshot.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) async fn save(
+        &self,
+        meta: SnapshotMeta,
+        body: Bytes,
+    ) -> io::Result<(SnapshotMeta, SnapshotFile)> {
+        let mut draft = self
+            .begin("built", meta, body.len() as u64, crc32c(&body))
+            .await?;
+        let mut rest = body;
+        while !rest.is_empty() {
+            draft.write(rest.split_to(rest.len().min(PIECE))).await?;
+        }
+        self.finish(draft).await
+    }
+}
+
+fn path(index: u64) -> String {
+    format!("{DIR}/{index:020}.snap")
+}
+
+fn index_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".snap")?;
+    (digits.len() == 20).then(|| digits.parse().ok()).flatten()
+}
+
+fn bad(path: &str, what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{path}: {what}"))
+}
