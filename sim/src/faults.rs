@@ -1,0 +1,251 @@
+//! What goes wrong, and when: a schedule that a seed draws before the run begins, so that it can be read, told and
+//! (one day) shrunk.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::disk::Loss;
+use crate::rng::{PerMillion, Rng};
+
+/// One thing that happens to the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// These nodes can't talk to the rest, either way. Clients still reach everyone.
+    Partition(BTreeSet<u64>),
+    /// What the first sends never reaches the second; the other way works.
+    OneWay(u64, u64),
+    /// Whoever leads at that moment is cut off from all others.
+    IsolateLeader,
+    /// All cuts end.
+    Heal,
+    /// All connections between two nodes are reset.
+    Reset(u64, u64),
+    /// A process ends; see [`crate::host::Host::crash`].
+    Crash {
+        /// Whose.
+        node: u64,
+        /// The machine goes silent as well.
+        silent: bool,
+        /// What becomes of unsynced writes; without, the machine lives on.
+        loss: Option<Loss>,
+    },
+    /// A process is started, if none runs.
+    Start(u64),
+    /// A process does nothing for so many milliseconds.
+    Pause(u64, u64),
+    /// The next sync of a node fails, and the node with it.
+    FailSync(u64),
+    /// Syncs of a node are slow from here on, or healthy again.
+    SlowDisk(u64, bool),
+    /// A node's wall clock is set by so many milliseconds.
+    Clock(u64, i64),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Partition(side) => write!(f, "partition: {} | the rest", list(side)),
+            Fault::OneWay(from, to) => write!(f, "cut one way: n{from} > n{to}"),
+            Fault::IsolateLeader => f.write_str("the leader is cut off"),
+            Fault::Heal => f.write_str("all cuts heal"),
+            Fault::Reset(a, b) => write!(f, "connections reset: n{a}, n{b}"),
+            Fault::Crash { node, silent, loss } => {
+                let how = if *silent { "loses power" } else { "is killed" };
+                match loss {
+                    Some(loss) => write!(f, "n{node} {how}; unsynced writes lost: {loss:?}"),
+                    None => write!(f, "n{node} {how}; the page cache stays"),
+                }
+            }
+            Fault::Start(node) => write!(f, "n{node} is started"),
+            Fault::Pause(node, ms) => write!(f, "n{node} pauses for {ms} ms"),
+            Fault::FailSync(node) => write!(f, "the next sync of n{node} will fail"),
+            Fault::SlowDisk(node, true) => write!(f, "the disk of n{node} becomes slow"),
+            Fault::SlowDisk(node, false) => write!(f, "the disk of n{node} is well again"),
+            Fault::Clock(node, ms) => write!(f, "the clock of n{node} jumps by {ms} ms"),
+        }
+    }
+}
+
+fn list(nodes: &BTreeSet<u64>) -> String {
+    nodes.iter().map(|n| format!("n{n}")).collect::<Vec<_>>().join(" ")
+}
+
+/// What happens when. Ends with everything healed and started.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// In order of time, in milliseconds.
+    pub steps: Vec<(u64, Fault)>,
+    /// Nothing goes wrong from here on.
+    pub quiet_from_ms: u64,
+}
+
+/// Which classes of faults a seed has, each with probability one half.
+#[derive(Clone, Copy, Debug)]
+struct Swarm {
+    partitions: bool,
+    one_way: bool,
+    resets: bool,
+    crashes: bool,
+    all_at_once: bool,
+    pauses: bool,
+    sync_errors: bool,
+    slow_disks: bool,
+    clocks: bool,
+}
+
+impl Swarm {
+    fn draw(rng: &mut Rng) -> Self {
+        let mut half = || rng.chance(PerMillion::percent(50));
+        Swarm {
+            partitions: half(),
+            one_way: half(),
+            resets: half(),
+            crashes: half(),
+            all_at_once: half() && half() && half(),
+            pauses: half(),
+            sync_errors: half() && half(),
+            slow_disks: half(),
+            clocks: half(),
+        }
+    }
+}
+
+impl Plan {
+    /// Draws a plan for nodes 1 to `nodes`, in which things go wrong from 3 s on until the end.
+    ///
+    /// Every plan has at least one partition that leaves a majority, heals, and one crash that loses unsynced
+    /// writes: the rest comes from the swarm.
+    pub fn draw(seed: u64, nodes: u64, end_ms: u64) -> Self {
+        let rng = &mut Rng::fork(seed, "faults");
+        let swarm = Swarm::draw(rng);
+        let mut plan = Plan {
+            steps: Vec::new(),
+            quiet_from_ms: end_ms,
+        };
+        let start = 3_000.min(end_ms / 4);
+        let span = start..=end_ms.saturating_sub(1).max(start);
+
+        let cuts = if swarm.partitions { 1 + (end_ms - start) / 10_000 } else { 1 };
+        for _ in 0..cuts {
+            let at = rng.within(span.clone());
+            plan.cut(rng, nodes, at, end_ms, swarm.one_way);
+        }
+        let crashes = if swarm.crashes { 1 + (end_ms - start) / 12_000 } else { 1 };
+        for _ in 0..crashes {
+            let at = rng.within(span.clone());
+            let node = rng.within(1..=nodes);
+            let down = rng.within(0..=10_000);
+            plan.crash(rng, node, at, at + down, end_ms);
+        }
+        if swarm.all_at_once {
+            let at = rng.within(span.clone());
+            for node in 1..=nodes {
+                let down = rng.within(0..=3_000);
+                plan.crash(rng, node, at, at + down, end_ms);
+            }
+        }
+        plan.small_faults(rng, swarm, nodes, span);
+        plan.finish(nodes);
+        plan
+    }
+
+    fn small_faults(&mut self, rng: &mut Rng, swarm: Swarm, nodes: u64, span: std::ops::RangeInclusive<u64>) {
+        let some = (span.end() - span.start()) / 5_000 + 1;
+        let node = |rng: &mut Rng| rng.within(1..=nodes);
+        for _ in 0..some {
+            let at = rng.within(span.clone());
+            if swarm.resets {
+                let (a, b) = (node(rng), node(rng));
+                self.steps.push((at, Fault::Reset(a, b)));
+            }
+            let at = rng.within(span.clone());
+            if swarm.pauses {
+                let longest = *rng.pick(&[1_000, 5_000, 20_000]);
+                let ms = rng.within(100..=longest);
+                self.steps.push((at, Fault::Pause(node(rng), ms.min(span.end() - at))));
+            }
+            let at = rng.within(span.clone());
+            if swarm.slow_disks {
+                let node = node(rng);
+                self.steps.push((at, Fault::SlowDisk(node, true)));
+                self.steps.push((rng.within(at..=*span.end()), Fault::SlowDisk(node, false)));
+            }
+            let at = rng.within(span.clone());
+            if swarm.clocks {
+                let ms = i64::try_from(rng.below(7_200_000)).unwrap_or(0) - 3_600_000;
+                self.steps.push((at, Fault::Clock(node(rng), ms)));
+            }
+        }
+        if swarm.sync_errors {
+            let node = node(rng);
+            self.steps.push((rng.within(span.clone()), Fault::FailSync(node)));
+        }
+    }
+
+    fn cut(&mut self, rng: &mut Rng, nodes: u64, at: u64, end_ms: u64, one_way: bool) {
+        let fault = match rng.below(4) {
+            0 if one_way => {
+                let from = rng.within(1..=nodes);
+                let to = 1 + (from - 1 + rng.within(1..=nodes.saturating_sub(1).max(1))) % nodes;
+                Fault::OneWay(from, to)
+            }
+            1 => Fault::IsolateLeader,
+            _ => {
+                let mut ids: Vec<u64> = (1..=nodes).collect();
+                rng.shuffle(&mut ids);
+                ids.truncate(usize::try_from(rng.within(1..=nodes.saturating_sub(1).max(1) / 2)).unwrap_or(1));
+                Fault::Partition(ids.into_iter().collect())
+            }
+        };
+        self.steps.push((at, fault));
+        self.steps.push(((at + rng.within(500..=20_000)).min(end_ms), Fault::Heal));
+    }
+
+    fn crash(&mut self, rng: &mut Rng, node: u64, at: u64, up: u64, end_ms: u64) {
+        let loss = *rng.pick(&[None, Some(Loss::Everything), Some(Loss::Some), Some(Loss::Some)]);
+        let silent = loss.is_some() && rng.chance(PerMillion::percent(50));
+        self.steps.push((at, Fault::Crash { node, silent, loss }));
+        self.steps.push((up.min(end_ms), Fault::Start(node)));
+    }
+
+    /// Puts the steps in order, and adds what makes everything well at the end.
+    fn finish(&mut self, nodes: u64) {
+        self.steps.push((self.quiet_from_ms, Fault::Heal));
+        for node in 1..=nodes {
+            self.steps.push((self.quiet_from_ms, Fault::SlowDisk(node, false)));
+            self.steps.push((self.quiet_from_ms, Fault::Start(node)));
+        }
+        self.steps.sort_by_key(|(at, _)| *at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_end_well_and_always_cut_and_crash() {
+        let mut all_at_once = 0;
+        for seed in 0..300 {
+            let plan = Plan::draw(seed, 5, 30_000);
+            assert!(plan.steps.is_sorted_by_key(|(at, _)| *at));
+            assert!(plan.steps.iter().all(|(at, _)| *at <= plan.quiet_from_ms), "seed {seed}");
+            assert!(plan.steps.iter().any(|(_, fault)| matches!(fault, Fault::Crash { .. })));
+            let mut cut = false;
+            for (_, fault) in &plan.steps {
+                if let Fault::Partition(side) = fault {
+                    assert!((1..=2).contains(&side.len()), "seed {seed}: no majority is left by {fault}");
+                }
+                cut |= matches!(fault, Fault::Partition(_) | Fault::OneWay(..) | Fault::IsolateLeader);
+            }
+            assert!(cut);
+            let crashed_at: Vec<u64> = plan
+                .steps
+                .iter()
+                .filter_map(|(at, fault)| matches!(fault, Fault::Crash { .. }).then_some(*at))
+                .collect();
+            all_at_once += usize::from(crashed_at.windows(5).any(|w| w[0] == w[4]));
+        }
+        assert!((10..100).contains(&all_at_once), "{all_at_once} of 300");
+    }
+}

@@ -1,0 +1,87 @@
+//! One run around a scenario: trace, log lines, panics, wall time.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::Once;
+
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+
+use crate::report::{Report, Violation};
+use crate::trace;
+
+/// What of the code under test is traced: all of ours, and of openraft what it thinks worth telling. Its debug
+/// lines cost ten times the run and add nothing that the network and disk events don't show.
+const TRACED: &str = "gridseal=debug,raft=debug,ledger=debug,sim=debug,openraft=info";
+
+thread_local! {
+    static PANICS: RefCell<Option<Vec<Violation>>> = const { RefCell::new(None) };
+}
+
+/// How to run a scenario.
+#[derive(Clone, Debug, Default)]
+pub struct Around {
+    /// Which log lines go into the trace, as `target=level,…`; by default all of ours.
+    pub traced: Option<String>,
+    /// Where all events are written as well.
+    pub log: Option<std::path::PathBuf>,
+}
+
+/// Runs a scenario, traced. A panic anywhere in it is a violation.
+///
+/// # Errors
+/// The scenario can't be run at all: a bad filter, a log that can't be written, no runtime.
+pub fn run(around: &Around, scenario: impl FnOnce() -> io::Result<Report>) -> io::Result<Report> {
+    catch_panics();
+    let filter: Targets = around
+        .traced
+        .as_deref()
+        .unwrap_or(TRACED)
+        .parse()
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("trace filter: {e}")))?;
+    let log: Option<Box<dyn io::Write>> = match &around.log {
+        Some(path) => Some(Box::new(io::BufWriter::new(std::fs::File::create(path)?))),
+        None => None,
+    };
+    #[expect(clippy::disallowed_methods, reason = "wall time is reported, never acted on")]
+    let began = std::time::Instant::now();
+    trace::begin(log);
+    PANICS.with(|panics| *panics.borrow_mut() = Some(Vec::new()));
+    let subscriber = tracing_subscriber::registry().with(filter).with(trace::Layer);
+    let result = tracing::subscriber::with_default(subscriber, scenario);
+    let panics = PANICS.with(|panics| panics.borrow_mut().take()).unwrap_or_default();
+    let summary = trace::end();
+    let mut report = result?;
+    report.violations.extend(panics);
+    let Some(summary) = summary else {
+        return Err(io::Error::other("the scenario ended its own trace"));
+    };
+    report.finish(summary, began.elapsed().as_secs_f64());
+    Ok(report)
+}
+
+/// Notes panics of this thread while a scenario runs; others go where they went before.
+fn catch_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let (at_ms, who) = trace::current();
+            let what = format!("{who}: {info}");
+            let noted = PANICS.with(|panics| match panics.try_borrow_mut() {
+                Ok(mut panics) => panics.as_mut().map(|panics| {
+                    panics.push(Violation {
+                        at_ms,
+                        checker: "panic",
+                        what: what.clone(),
+                    });
+                }),
+                Err(_) => None,
+            });
+            match noted {
+                Some(()) => trace::record(format_args!("PANIC {what}")),
+                None => before(info),
+            }
+        }));
+    });
+}

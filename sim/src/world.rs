@@ -1,0 +1,288 @@
+//! The loop: time moves a millisecond, faults strike, the network delivers, every machine runs.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::clock::{Time, WallClock};
+use crate::disk::DiskFaults;
+use crate::faults::{Fault, Plan};
+use crate::host::{Host, Program, ip};
+use crate::network::{SimNet, draw_quality};
+use crate::rng::{PerMillion, Rng};
+use crate::trace::{self, Who};
+
+/// The number of the clients' machine, out of the way of nodes.
+pub const CLIENTS: u64 = 200;
+
+/// A cluster, its clients and what happens to them.
+pub struct World {
+    time: Time,
+    net: SimNet,
+    nodes: Vec<Host>,
+    clients: Option<Host>,
+    plan: std::iter::Peekable<std::vec::IntoIter<(u64, Fault)>>,
+    quiet_from_ms: u64,
+    leader: Rc<dyn Fn() -> Option<u64>>,
+    restart: Rng,
+    restarts: Vec<(u64, u64)>,
+    story: Vec<(u64, String)>,
+    stops: Vec<(u64, u64, String)>,
+}
+
+/// How to build a world.
+pub struct Setup {
+    /// Decides everything.
+    pub seed: u64,
+    /// How many nodes, numbered from 1.
+    pub nodes: u64,
+    /// What a node runs.
+    pub node: Program,
+    /// What the clients run, if there are any.
+    pub clients: Option<Program>,
+    /// Who leads, as far as can be seen from outside: for faults aimed at the leader.
+    pub leader: Rc<dyn Fn() -> Option<u64>>,
+    /// What goes wrong.
+    pub plan: Plan,
+    /// Whether links and clocks are as the seed draws them; else perfect.
+    pub rough: bool,
+}
+
+impl World {
+    /// A world at time 0, all nodes and clients just started.
+    ///
+    /// # Errors
+    /// The operating system gives no runtime.
+    pub fn new(setup: Setup) -> io::Result<World> {
+        let Setup { seed, nodes, node, clients, leader, plan, rough } = setup;
+        align_task_ids()?;
+        let time = Time::default();
+        let net = SimNet::new(Rng::fork(seed, "network"));
+        let rng = &mut Rng::fork(seed, "world");
+        let host = |who, id, clock, program| Host::new(seed, who, id, net.clone(), time.clone(), clock, program);
+        let mut world = World {
+            nodes: Vec::new(),
+            clients: None,
+            plan: plan.steps.into_iter().peekable(),
+            quiet_from_ms: plan.quiet_from_ms,
+            leader,
+            restart: Rng::fork(seed, "restarts"),
+            restarts: Vec::new(),
+            story: Vec::new(),
+            stops: Vec::new(),
+            time: time.clone(),
+            net: net.clone(),
+        };
+        let skewed = rough && rng.chance(PerMillion::percent(50));
+        for id in 1..=nodes {
+            let (ahead, drift) = match skewed {
+                true => (signed(rng, 5_000), signed(rng, 500)),
+                false => (0, 0),
+            };
+            let clock = WallClock::new(time.clone(), ahead, drift);
+            world.nodes.push(host(Who::Node(id), id, clock, Rc::clone(&node)));
+        }
+        let bad_links = rough && rng.chance(PerMillion::percent(50));
+        if bad_links {
+            for from in 1..=nodes {
+                for to in (1..=nodes).filter(|to| *to != from) {
+                    net.set_quality(ip(from), ip(to), draw_quality(rng));
+                }
+            }
+        }
+        for host in &mut world.nodes {
+            host.start()?;
+        }
+        if let Some(program) = clients {
+            let clock = WallClock::new(time.clone(), 0, 0);
+            let mut clients = host(Who::Clients, CLIENTS, clock, program);
+            clients.start()?;
+            world.clients = Some(clients);
+        }
+        Ok(world)
+    }
+
+    /// Milliseconds since the run began.
+    pub fn now_ms(&self) -> u64 {
+        self.time.now_ms()
+    }
+
+    /// When the last fault ends.
+    pub fn quiet_from_ms(&self) -> u64 {
+        self.quiet_from_ms
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> &[Host] {
+        &self.nodes
+    }
+
+    /// The network.
+    pub fn net(&self) -> &SimNet {
+        &self.net
+    }
+
+    /// What struck so far, and when.
+    pub fn story(&self) -> &[(u64, String)] {
+        &self.story
+    }
+
+    /// Processes that stopped by themselves: when, which node, why.
+    pub fn stops(&self) -> &[(u64, u64, String)] {
+        &self.stops
+    }
+
+    /// Whether the clients' program has ended.
+    pub fn clients_done(&self) -> bool {
+        self.clients.as_ref().is_none_or(|clients| clients.exited().is_some())
+    }
+
+    /// Why the clients' program failed, if it did.
+    pub fn clients_failed(&self) -> Option<String> {
+        match self.clients.as_ref()?.exited()? {
+            Ok(()) => None,
+            Err(why) => Some(why.clone()),
+        }
+    }
+
+    /// Moves time on by a millisecond.
+    ///
+    /// # Errors
+    /// The operating system gives no runtime for a node that is started.
+    pub fn step(&mut self) -> io::Result<()> {
+        let now = self.time.now_ms() + 1;
+        self.time.set(now);
+        trace::enter(now, Who::World);
+        while let Some((_, fault)) = self.plan.next_if(|(at, _)| *at <= now) {
+            self.strike(&fault)?;
+        }
+        let due: Vec<u64> = self.restarts.extract_if(.., |(at, _)| *at <= now).map(|(_, node)| node).collect();
+        for node in due {
+            self.strike(&Fault::Start(node))?;
+        }
+        trace::enter(now, Who::World);
+        self.net.advance(now);
+        for i in 0..self.nodes.len() {
+            let was_running = self.nodes[i].is_running();
+            self.nodes[i].run();
+            if was_running && let Some(why) = self.nodes[i].exited() {
+                let why = why.as_ref().err().cloned().unwrap_or_else(|| "it just ended".into());
+                let id = self.nodes[i].id();
+                self.tell(format!("n{id} stops by itself: {why}"));
+                self.stops.push((now, id, why));
+                // Whoever watches over processes starts it again, a little later.
+                let pause = self.restart.within(500..=3_000);
+                self.restarts.push((now + pause, id));
+            }
+        }
+        if let Some(clients) = &mut self.clients {
+            clients.run();
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, what: String) {
+        let now = self.time.now_ms();
+        trace::enter(now, Who::World);
+        trace::record(format_args!("{what}"));
+        self.story.push((now, what));
+    }
+
+    fn ips(&self, of: impl Fn(u64) -> bool) -> Vec<IpAddr> {
+        self.nodes.iter().filter(|host| of(host.id())).map(Host::ip).collect()
+    }
+
+    fn cut_off(&self, side: &BTreeSet<u64>) {
+        for a in self.ips(|id| side.contains(&id)) {
+            for b in self.ips(|id| !side.contains(&id)) {
+                self.net.cut(a, b);
+                self.net.cut(b, a);
+            }
+        }
+    }
+
+    fn node(&mut self, id: u64) -> Option<&mut Host> {
+        self.nodes.iter_mut().find(|host| host.id() == id)
+    }
+
+    /// Does what the fault says.
+    fn strike(&mut self, fault: &Fault) -> io::Result<()> {
+        let now = self.time.now_ms();
+        match fault {
+            // Things that change nothing are not worth telling.
+            Fault::Start(id) if self.node(*id).is_none_or(|host| host.is_running()) => return Ok(()),
+            Fault::Crash { node, .. } | Fault::Pause(node, _) if self.node(*node).is_none_or(|host| !host.is_running()) => {
+                return Ok(());
+            }
+            _ => self.tell(fault.to_string()),
+        }
+        match fault {
+            Fault::Partition(side) => self.cut_off(side),
+            Fault::OneWay(from, to) => self.net.cut(ip(*from), ip(*to)),
+            Fault::IsolateLeader => {
+                if let Some(leader) = (self.leader)() {
+                    self.tell(format!("that is n{leader}"));
+                    self.cut_off(&BTreeSet::from([leader]));
+                }
+            }
+            Fault::Heal => self.net.heal(),
+            Fault::Reset(a, b) => self.net.reset(ip(*a), ip(*b)),
+            Fault::Crash { node, silent, loss } => {
+                if let Some(host) = self.node(*node) {
+                    host.crash(*silent, *loss);
+                }
+            }
+            Fault::Start(node) => {
+                if let Some(host) = self.node(*node) {
+                    host.start()?;
+                }
+            }
+            Fault::Pause(node, ms) => {
+                if let Some(host) = self.node(*node) {
+                    host.pause(*ms);
+                }
+            }
+            Fault::FailSync(node) => {
+                if let Some(host) = self.node(*node) {
+                    host.disk().fail_next_sync();
+                }
+            }
+            Fault::SlowDisk(node, slow) => {
+                if let Some(host) = self.node(*node) {
+                    let faults = host.disk().faults();
+                    host.disk().set_faults(DiskFaults {
+                        slow_sync: if *slow { PerMillion::percent(20) } else { PerMillion::NEVER },
+                        ..faults
+                    });
+                }
+            }
+            Fault::Clock(node, ms) => {
+                if let Some(host) = self.node(*node) {
+                    host.clock().jump(*ms);
+                }
+            }
+        }
+        trace::enter(now, Who::World);
+        Ok(())
+    }
+}
+
+fn signed(rng: &mut Rng, bound: u64) -> i64 {
+    i64::try_from(rng.below(2 * bound + 1)).unwrap_or(0) - i64::try_from(bound).unwrap_or(0)
+}
+
+/// tokio numbers tasks through the whole process and keeps them in shards by that number, which decides in which
+/// order a runtime drops them. Two runs in one process are equal only if they begin at equal remainders.
+fn align_task_ids() -> io::Result<()> {
+    /// More than the shards of any runtime here.
+    const SHARDS: u64 = 1 << 10;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    loop {
+        let task = runtime.spawn(std::future::ready(()));
+        let id: u64 = task.id().to_string().parse().unwrap_or(0);
+        if id % SHARDS == 0 {
+            return Ok(());
+        }
+    }
+}
