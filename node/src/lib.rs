@@ -17,5 +17,6 @@ pub mod gateway;
 pub mod identity;
 pub(crate) mod listen;
 pub(crate) mod machine;
+pub(crate) mod membership;
 pub mod seams;
 pub mod start;

@@ -23,6 +23,7 @@ use crate::config::Cluster;
 use crate::gateway::{self, Batcher, Gateway, Inner, Peers, Waiters};
 use crate::listen::HttpListener;
 use crate::machine::Machine;
+use crate::membership;
 use crate::seams::Seams;
 
 /// Offers that wait for the batcher; beyond, whoever offers waits.
@@ -209,6 +210,7 @@ async fn finish(
         alarmed: alarms.watch(),
     };
     tokio::spawn(batcher.run());
+    tokio::spawn(membership::run(gateway.clone()));
     tokio::spawn(resign_when_alarmed(replica.clone(), alarms.clone()));
     let learner = gateway.clone();
     tokio::spawn(async move { learner.learn_ready().await });

@@ -89,14 +89,22 @@ pub enum Action {
         /// In which epoch.
         epoch: Epoch,
     },
-    /// Names the key with which a node signs; a new key replaces (rotates) the old.
+    /// Names the key with which a node signs (a new key replaces, rotates, the old) and makes it a member, if it
+    /// is none yet and an address is given. It gets the log, and no vote.
     RegisterNode {
         /// Which.
         node: NodeId,
         /// Its key.
         key: PublicKey,
+        /// Where its peers reach it.
+        peer: Option<String>,
     },
-    /// Takes a node's key away: its signatures no longer count.
+    /// Gives a member a vote, once it is one in Raft.
+    PromoteNode {
+        /// Which.
+        node: NodeId,
+    },
+    /// Takes a node's key, vote and membership away, for good: an id belongs to one disk.
     RevokeNode {
         /// Which.
         node: NodeId,
@@ -114,6 +122,7 @@ canonical_enum!(Action {
     7 => SealEpoch { epoch, under },
     8 => SetAuditRule { asset, approvals, auditors },
     9 => Approve { asset, epoch },
-    10 => RegisterNode { node, key },
+    10 => RegisterNode { node, key, peer },
     11 => RevokeNode { node },
+    12 => PromoteNode { node },
 });

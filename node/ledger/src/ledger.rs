@@ -286,10 +286,11 @@ impl Ledger {
                 self.set_audit_rule(work, asset, rule)
             }
             Action::Approve { asset, epoch } => self.approve(work, envelope.signer, asset, *epoch),
-            Action::RegisterNode { node, key } => self
+            Action::RegisterNode { node, key, peer } => self
                 .membership
-                .register(*node, *key)
+                .register(*node, *key, peer.as_ref())
                 .map(|()| Outcome::Node { index }),
+            Action::PromoteNode { node } => self.membership.promote(*node).map(|()| Outcome::Node { index }),
             Action::RevokeNode { node } => self.membership.revoke(*node).map(|()| Outcome::Node { index }),
         }
     }

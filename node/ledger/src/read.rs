@@ -12,7 +12,7 @@ use crate::ledger::Ledger;
 use crate::merit_order::rank;
 use crate::statement::{Statement, StatementId};
 use crate::units::{Epoch, Timestamp};
-use crate::voters::{NodeId, Voters};
+use crate::voters::{Members, NodeId, Voters};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -98,6 +98,11 @@ impl Ledger {
     /// The keys with which nodes sign.
     pub fn node_keys(&self) -> &BTreeMap<NodeId, PublicKey> {
         self.membership.keys()
+    }
+
+    /// Who should be a member and vote: see [`Members`].
+    pub fn members(&self) -> &Members {
+        self.membership.members()
     }
 
     /// An asset.

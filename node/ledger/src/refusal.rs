@@ -252,6 +252,18 @@ pub enum Refusal {
         /// Which block.
         index: u64,
     },
+    /// A node that was removed can't come back under its id.
+    #[error("node {node} was removed; an id belongs to one disk, so a new one is needed")]
+    NodeRemoved {
+        /// Which.
+        node: NodeId,
+    },
+    /// Nobody would be left to vote.
+    #[error("node {node} is the last voter")]
+    LastVoter {
+        /// Which.
+        node: NodeId,
+    },
 }
 
 canonical_enum!(Refusal {
@@ -294,6 +306,8 @@ canonical_enum!(Refusal {
     36 => NotAVoter { node, index },
     37 => KeyRevoked { node },
     38 => AlreadyAttested { node, index },
+    39 => NodeRemoved { node },
+    40 => LastVoter { node },
 });
 
 impl Refusal {
@@ -339,6 +353,8 @@ impl Refusal {
             Refusal::NotAVoter { .. } => "not_a_voter",
             Refusal::KeyRevoked { .. } => "key_revoked",
             Refusal::AlreadyAttested { .. } => "already_attested",
+            Refusal::NodeRemoved { .. } => "node_removed",
+            Refusal::LastVoter { .. } => "last_voter",
         }
     }
 }

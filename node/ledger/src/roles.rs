@@ -23,7 +23,10 @@ impl Ledger {
         };
         let needs_admin = matches!(
             action,
-            Action::SetAuditRule { .. } | Action::RegisterNode { .. } | Action::RevokeNode { .. }
+            Action::SetAuditRule { .. }
+                | Action::RegisterNode { .. }
+                | Action::PromoteNode { .. }
+                | Action::RevokeNode { .. }
         );
         if needs_admin && !genesis.development && !genesis.admins.contains(signer) {
             return Err(Refusal::NotAdmin {});

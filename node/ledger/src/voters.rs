@@ -80,12 +80,31 @@ pub fn quorum(n: usize) -> usize {
     (n + faulty) / 2 + 1
 }
 
+/// Who should be a member and vote. Raft's membership follows it, under the leader's hand; what counts for
+/// certificates is what Raft has reached ([`Voters`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// Nodes that joined after the genesis, with the address at which their peers reach them.
+    pub joined: BTreeMap<NodeId, String>,
+    /// Nodes that should vote.
+    pub voters: BTreeSet<NodeId>,
+    /// Nodes that were removed for good.
+    pub removed: BTreeSet<NodeId>,
+}
+
+canonical_struct!(Members {
+    joined,
+    voters,
+    removed
+});
+
 /// Who votes now, and which keys nodes have.
 #[derive(Debug, Default)]
 pub(crate) struct Membership {
     configs: Vec<BTreeSet<NodeId>>,
     keys: BTreeMap<NodeId, PublicKey>,
     revoked: BTreeSet<PublicKey>,
+    members: Members,
     /// Derived from the others, and shared by all blocks made under it.
     voters: Arc<Voters>,
 }
@@ -94,6 +113,7 @@ impl Membership {
     /// The genesis' nodes are known, and vote unless Raft has said who does.
     pub(crate) fn begin(&mut self, nodes: &[(NodeId, PublicKey)]) {
         self.keys = nodes.iter().copied().collect();
+        self.members.voters = self.keys.keys().copied().collect();
         if self.configs.is_empty() {
             self.configs = vec![self.keys.keys().copied().collect()];
         }
@@ -105,8 +125,16 @@ impl Membership {
         self.derive();
     }
 
-    /// Names a node's key; a key is one node's, for good.
-    pub(crate) fn register(&mut self, node: NodeId, key: PublicKey) -> Result<(), Refusal> {
+    /// Names a node's key; a key is one node's, for good, and so is an id.
+    pub(crate) fn register(
+        &mut self,
+        node: NodeId,
+        key: PublicKey,
+        peer: Option<&String>,
+    ) -> Result<(), Refusal> {
+        if self.members.removed.contains(&node) {
+            return Err(Refusal::NodeRemoved { node });
+        }
         let anothers = self
             .keys
             .iter()
@@ -119,13 +147,31 @@ impl Membership {
         {
             self.revoked.insert(old);
         }
+        if let Some(peer) = peer {
+            self.members.joined.insert(node, peer.clone());
+        }
         self.derive();
         Ok(())
     }
 
-    /// Takes a node's key away.
+    /// Lets a member vote.
+    pub(crate) fn promote(&mut self, node: NodeId) -> Result<(), Refusal> {
+        if !self.keys.contains_key(&node) {
+            return Err(Refusal::UnknownNode { node });
+        }
+        self.members.voters.insert(node);
+        Ok(())
+    }
+
+    /// Takes a node's key, vote and membership away.
     pub(crate) fn revoke(&mut self, node: NodeId) -> Result<(), Refusal> {
+        if self.members.voters.iter().all(|voter| *voter == node) {
+            return Err(Refusal::LastVoter { node });
+        }
         let key = self.keys.remove(&node).ok_or(Refusal::UnknownNode { node })?;
+        self.members.voters.remove(&node);
+        self.members.joined.remove(&node);
+        self.members.removed.insert(node);
         self.revoked.insert(key);
         self.derive();
         Ok(())
@@ -142,6 +188,10 @@ impl Membership {
                 .collect()
         };
         self.voters = Arc::new(Voters(self.configs.iter().map(config).collect()));
+    }
+
+    pub(crate) fn members(&self) -> &Members {
+        &self.members
     }
 
     pub(crate) fn voters(&self) -> &Arc<Voters> {
@@ -162,6 +212,7 @@ impl Canonical for Membership {
         self.configs.encode(out);
         self.keys.encode(out);
         self.revoked.encode(out);
+        self.members.encode(out);
     }
 
     fn decode(from: &mut crate::canonical::Decoder<'_>) -> Result<Self, crate::canonical::DecodeError> {
@@ -169,6 +220,7 @@ impl Canonical for Membership {
             configs: Canonical::decode(from)?,
             keys: Canonical::decode(from)?,
             revoked: Canonical::decode(from)?,
+            members: Canonical::decode(from)?,
             voters: Arc::default(),
         };
         membership.derive();

@@ -143,7 +143,6 @@ impl Gateway {
             match why {
                 // Committed. It is applied here as soon as this node hears so.
                 None => {
-                    uncertain = true;
                     let receipt = tokio::time::timeout_at(deadline, &mut waiter.receipt).await;
                     return receipt.ok().and_then(Result::ok).ok_or(Unanswered::Unknown);
                 }
