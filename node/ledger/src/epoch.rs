@@ -54,7 +54,7 @@ impl Ledger {
     }
 
     /// Step 1: what is open, and whatever sealing it can reach.
-    fn members(&self, epoch: Epoch, scope: Option<&BTreeSet<Handle>>) -> BTreeSet<Handle> {
+    fn concerned(&self, epoch: Epoch, scope: Option<&BTreeSet<Handle>>) -> BTreeSet<Handle> {
         let mut members = BTreeSet::new();
         let mut stack: Vec<Handle> = self
             .epochs
@@ -85,7 +85,7 @@ impl Ledger {
 
     /// Steps 2 and 3: every member once, sealed or passed.
     fn pass(&mut self, work: &mut Work, epoch: Epoch, scope: Option<&BTreeSet<Handle>>) -> Pass {
-        let mut queue = Queue::new(self, epoch, self.members(epoch, scope));
+        let mut queue = Queue::new(self, epoch, self.concerned(epoch, scope));
         let mut pass = Pass::default();
         while let Some(handle) = queue.next() {
             if self.is_open(handle, epoch) {

@@ -7,6 +7,8 @@
     reason = "each test binary uses its part, and none is an API"
 )]
 
+pub mod script;
+
 use ed25519_dalek::{Signer, SigningKey};
 use ledger::block::{Attestation, Header};
 use ledger::envelope::signing_bytes;
