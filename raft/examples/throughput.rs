@@ -84,6 +84,7 @@ async fn measure(
         .watch_status()
         .wait_for(|status| status.role == Role::Leader)
         .await?;
+    leader.read_barrier().await?;
 
     for window in in_flight {
         let started = Instant::now();
@@ -95,16 +96,21 @@ async fn measure(
                     let mut latencies = Vec::new();
                     while started.elapsed() < Duration::from_secs(3) {
                         let asked = Instant::now();
-                        leader.propose(vec![payload.clone()]).await?;
-                        latencies.push(asked.elapsed());
+                        match leader.propose(vec![payload.clone()]).await {
+                            Ok(_) => latencies.push(asked.elapsed()),
+                            Err(refused) => return Err((started.elapsed(), leader.status(), refused)),
+                        }
                     }
-                    Ok::<_, raft::ProposeError>(latencies)
+                    Ok(latencies)
                 })
             })
             .collect();
         let mut latencies = Vec::new();
         for worker in workers {
-            latencies.extend(worker.await??);
+            match worker.await? {
+                Ok(measured) => latencies.extend(measured),
+                Err((when, status, refused)) => println!("stopped after {when:?}: {refused}; {status:?}"),
+            }
         }
         latencies.sort();
         let per_second = latencies.len() as f64 / started.elapsed().as_secs_f64();

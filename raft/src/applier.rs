@@ -108,10 +108,8 @@ impl Applier {
             kind: FaultKind::Disk,
             message: e.to_string(),
         })?;
-        let Some(last) = meta.last_log_id else {
-            return Ok(());
-        };
-        {
+        // One that covers no entry is the state that every machine begins with.
+        if let Some(last) = meta.last_log_id {
             let mut applied = self.applied.lock();
             applied.machine.restore(body, last.index()).map_err(|e| Fault {
                 kind: FaultKind::Machine,
@@ -120,9 +118,10 @@ impl Applier {
             applied.last = Some(last);
             applied.membership = meta.last_membership.clone();
             applied.bytes = 0;
+            drop(applied);
+            self.progress.send_replace(Some(last.index()));
         }
         *self.newest.lock() = Some((meta, file));
-        self.progress.send_replace(Some(last.index()));
         Ok(())
     }
 

@@ -42,6 +42,8 @@ mod runtime;
 mod service;
 mod snapshot;
 mod status;
+#[cfg(test)]
+mod testing;
 mod transport;
 mod types;
 mod wal;

@@ -12,7 +12,7 @@
 //! # Format, version 1 (integers big-endian)
 //!
 //! ```text
-//! snapshot/00000000000000000042.snap      named by the last index it covers
+//! snapshot/00000000000000000042.snap      named by the last index it covers; `empty.snap` if it covers none
 //! magic "GRIDSNP\x01" · cluster [32] · node u64 · meta length u32 · body length u64 · body crc u32 · head crc u32
 //! meta (postcard: last log id, membership) · body (the machine's bytes)
 //! ```
@@ -122,9 +122,9 @@ impl Shelf {
     ) -> io::Result<(Shelf, Option<(SnapshotMeta, SnapshotFile)>)> {
         let shelf = Shelf { disk, cluster, node };
         shelf.disk.create_dir(DIR).await?;
-        let mut newest = None;
+        let mut newest: Option<Option<u64>> = None;
         for name in shelf.disk.list(DIR).await? {
-            match index_of(&name) {
+            match covered(&name) {
                 Some(index) => newest = newest.max(Some(index)),
                 None => shelf.disk.remove(&format!("{DIR}/{name}")).await?,
             }
@@ -189,7 +189,7 @@ impl Shelf {
     /// one another; a second one of the same purpose replaces the first.
     ///
     /// # Errors
-    /// What the disk says; `InvalidInput` if it covers no entry.
+    /// What the disk says.
     pub(crate) async fn begin(
         &self,
         purpose: &str,
@@ -231,9 +231,7 @@ impl Shelf {
     /// # Errors
     /// What the disk says; `InvalidData` if the bytes are not those announced.
     pub(crate) async fn finish(&self, draft: Draft) -> io::Result<(SnapshotMeta, SnapshotFile)> {
-        let Some(index) = draft.meta.last_log_id.map(|last| last.index()) else {
-            return Err(bad(&draft.path, "a snapshot that covers no entry"));
-        };
+        let index = draft.meta.last_log_id.map(|last| last.index());
         if draft.written != draft.body_bytes || draft.crc != draft.body_crc {
             return Err(bad(&draft.path, "the bytes are not those announced"));
         }
@@ -243,7 +241,7 @@ impl Shelf {
         self.disk.sync_dir(DIR).await?;
 
         for name in self.disk.list(DIR).await? {
-            if index_of(&name).is_some_and(|older| older < index) {
+            if covered(&name).is_some_and(|older| older < index) {
                 self.disk.remove(&format!("{DIR}/{name}")).await?;
             }
         }
@@ -287,13 +285,20 @@ impl Shelf {
     }
 }
 
-fn path(index: u64) -> String {
-    format!("{DIR}/{index:020}.snap")
+fn path(index: Option<u64>) -> String {
+    match index {
+        Some(index) => format!("{DIR}/{index:020}.snap"),
+        None => format!("{DIR}/empty.snap"),
+    }
 }
 
-fn index_of(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".snap")?;
-    (digits.len() == 20).then(|| digits.parse().ok()).flatten()
+/// The last index that a snapshot of this name covers, if it is the name of one.
+fn covered(name: &str) -> Option<Option<u64>> {
+    let stem = name.strip_suffix(".snap")?;
+    if stem == "empty" {
+        return Some(None);
+    }
+    (stem.len() == 20).then(|| stem.parse().ok().map(Some)).flatten()
 }
 
 fn bad(path: &str, what: &str) -> io::Error {
