@@ -15,8 +15,13 @@ pub mod cli;
 pub mod config;
 pub mod gateway;
 pub mod identity;
+pub mod jwt;
+pub mod metrics;
 pub(crate) mod listen;
 pub(crate) mod machine;
 pub(crate) mod membership;
 pub mod seams;
 pub mod start;
+
+#[cfg(test)]
+mod start_tests;

@@ -136,10 +136,13 @@ impl Batcher {
                     flights.push(self.begin(&stamper));
                     leading = Some(stamper);
                 }
+                Some(stamper) if flights.is_empty() && !self.begun() => flights.push(self.begin(stamper)),
                 Some(stamper) if ticked && flights.is_empty() => flights.extend(self.tick(stamper)),
                 _ => {}
             }
-            while !queue.is_empty() && flights.len() < IN_FLIGHT {
+            // Nothing goes before the genesis: the ledger would refuse it.
+            let open = leading.is_none() || self.begun();
+            while open && !queue.is_empty() && flights.len() < IN_FLIGHT {
                 let offers = take(&mut queue);
                 flights.extend(match &leading {
                     Some(stamper) => Some(self.propose(stamper, offers)),
@@ -165,13 +168,13 @@ impl Batcher {
         stamper.stamp(self.clock.now(), Instant::now(), self.ledger.read().now())
     }
 
+    fn begun(&self) -> bool {
+        self.ledger.read().genesis().is_some()
+    }
+
     /// The first thing a leader says: the genesis, if the log has none yet, else the time.
     fn begin(&self, stamper: &Stamper) -> Flight {
-        let body = if self.ledger.read().genesis().is_none() {
-            Body::Genesis { genesis: self.genesis.clone() }
-        } else {
-            Body::Tick {}
-        };
+        let body = if self.begun() { Body::Tick {} } else { Body::Genesis { genesis: self.genesis.clone() } };
         let entry = Entry { at: self.stamp(stamper), body };
         self.entries(vec![entry.encode().into()], Vec::new())
     }
