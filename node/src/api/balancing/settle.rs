@@ -1,0 +1,76 @@
+//! Settlements: `balancing.addSettlement`, `.addSettlements`.
+
+use ledger::units::EPOCHS;
+use ledger::{Action, GramsCo2, Settlement};
+
+use crate::api::answer::Answer;
+use crate::api::call::Call;
+use crate::api::error::Fault;
+use crate::api::outcome;
+use crate::api::params::{self, Params, whole};
+use crate::api::route::{Access, Body, Methods, Param, Route, optional, required, schema};
+
+const PARAMS: &[Param] = &[
+    required("meterId", schema::ID, "the meter; it becomes an asset if it is none yet"),
+    required("epoch", schema::EPOCH, "the market time unit it was measured in"),
+    required("consumption", schema::SETTLED, "in Wh; negative swaps the sides; a fraction is rounded"),
+    required("label", schema::ID, "the tariff or channel; labels that start with a dot are the ledger's"),
+    optional("co2eq", schema::SETTLED, "grams of CO2 equivalent; 0 if not given"),
+    optional("autoseal", schema::COUNT, "seal this meter so many epochs earlier once this is booked"),
+];
+const REFUSALS: &[&str] = &["root_is_no_meter", "out_of_range"];
+
+pub(crate) const ROUTES: &[Route] = &[
+    Route {
+        name: "balancing.addSettlement",
+        methods: Methods::GetPost,
+        access: Access::Write,
+        body: Body::Fields,
+        about: "Books a metered amount.",
+        params: PARAMS,
+        answer: r##"{"$ref":"#/components/schemas/Settled"}"##,
+        refusals: REFUSALS,
+        handler: |call| Box::pin(one(call)),
+    },
+    Route {
+        name: "balancing.addSettlements",
+        methods: Methods::Post,
+        access: Access::Write,
+        body: Body::Batch,
+        about: "Books metered amounts in the order given, all or none.",
+        params: PARAMS,
+        answer: r##"{"$ref":"#/components/schemas/Accepted"}"##,
+        refusals: REFUSALS,
+        handler: |call| Box::pin(many(call)),
+    },
+];
+
+fn settlement(params: &Params) -> Result<Settlement, Fault> {
+    Ok(Settlement {
+        meter: params.required("meterId", params::asset)?,
+        epoch: params.required("epoch", params::epoch)?,
+        consumption: params.required("consumption", params::signed_energy)?,
+        label: params.required("label", params::label)?,
+        co2eq: params.optional("co2eq", params::co2)?.unwrap_or(GramsCo2::ZERO),
+        autoseal: params.optional("autoseal", whole(0, EPOCHS as i64))?.map(i64::unsigned_abs),
+    })
+}
+
+async fn one(call: Call) -> Result<Answer, Fault> {
+    let settlement = settlement(&call.params)?;
+    let receipt = call.submit(Action::Settle { settlements: vec![settlement.clone()] }).await?;
+    outcome::settled(&call, receipt, &settlement).await
+}
+
+async fn many(mut call: Call) -> Result<Answer, Fault> {
+    if call.batch.is_empty() {
+        return Err(Fault::Missing {
+            field: "body".to_owned(),
+            expected: "a JSON array of settlements, or NDJSON, with at least one".to_owned(),
+        });
+    }
+    let batch = std::mem::take(&mut call.batch);
+    let settlements = batch.iter().map(settlement).collect::<Result<_, _>>()?;
+    let receipt = call.submit(Action::Settle { settlements }).await?;
+    outcome::answer(&call, receipt).await
+}
