@@ -48,6 +48,8 @@ pub struct Witness {
     last_rule: u64,
     /// The digest of the newest header.
     head: Digest,
+    /// How often I4's premise held of an asset.
+    upstreams: u64,
 }
 
 impl Witness {
@@ -59,6 +61,11 @@ impl Witness {
     /// All seals seen so far: I6 asks that they be equal on all nodes.
     pub fn seals(&self) -> &BTreeMap<SealRef, Digest> {
         &self.seals
+    }
+
+    /// How often the premise of I4 held of an asset, so that I4 was really checked.
+    pub fn upstreams_checked(&self) -> u64 {
+        self.upstreams
     }
 
     /// Checks all invariants after an entry.
@@ -95,7 +102,8 @@ impl Witness {
         for epoch in &touched {
             conservation::check(ledger, *epoch).map_err(named("I1 (conservation)"))?;
             if !sealed.is_empty() && self.rules_stood_in(ledger, *epoch) {
-                upstream::check(ledger, *epoch).map_err(named("I4 (nobody's upstream moves)"))?;
+                self.upstreams +=
+                    upstream::check(ledger, *epoch).map_err(named("I4 (nobody's upstream moves)"))?;
             }
         }
         for event in &sealed {

@@ -8,8 +8,10 @@ use crate::statement::{KindName, Statement};
 use crate::units::Epoch;
 use std::collections::BTreeSet;
 
-/// The caller has checked that no rule changed since the epoch's first statement.
-pub(super) fn check(ledger: &Ledger, epoch: Epoch) -> Result<(), String> {
+/// Says of how many assets the premise held. The caller has checked that no rule changed since the epoch's first
+/// statement.
+pub(super) fn check(ledger: &Ledger, epoch: Epoch) -> Result<u64, String> {
+    let mut checked = 0;
     let statements: Vec<Statement> = ledger.statements(epoch).collect();
     for top in ledger.assets() {
         let below = descendants(ledger, &top.id);
@@ -44,6 +46,7 @@ pub(super) fn check(ledger: &Ledger, epoch: Epoch) -> Result<(), String> {
                 due += if statement.from == *meter { energy } else { -energy };
             }
         }
+        checked += 1;
         if arrived != due {
             return Err(format!(
                 "{arrived} Wh arrived at {} in epoch {epoch}, {due} are due",
@@ -51,7 +54,7 @@ pub(super) fn check(ledger: &Ledger, epoch: Epoch) -> Result<(), String> {
             ));
         }
     }
-    Ok(())
+    Ok(checked)
 }
 
 /// Whether the premise holds of one descendant.

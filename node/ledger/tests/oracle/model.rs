@@ -64,6 +64,9 @@ pub struct Rule {
 
 pub type Refused = String;
 
+/// The seals of a whole epoch in order, and what is held with its code.
+pub type Sealed = (Vec<Seal>, Vec<(String, String)>);
+
 #[derive(Clone, Default)]
 pub struct Oracle {
     pub assets: BTreeSet<String>,
@@ -449,11 +452,7 @@ impl Oracle {
     }
 
     /// Section 4: the seals in order, and what is held with its code.
-    pub fn seal_epoch(
-        &mut self,
-        epoch: u64,
-        under: Option<&str>,
-    ) -> Result<(Vec<Seal>, Vec<(String, String)>), Refused> {
+    pub fn seal_epoch(&mut self, epoch: u64, under: Option<&str>) -> Result<Sealed, Refused> {
         if under.is_some_and(|under| !self.known(under)) {
             return Err("unknown_asset".into());
         }
