@@ -15,7 +15,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -53,8 +53,8 @@ impl Children {
         let mut watchers = JoinSet::new();
         for recipe in recipes {
             keep_old(&recipe.log).map_err(|error| broken(&recipe, &error))?;
-            let child = spawn(&recipe).map_err(|error| broken(&recipe, &error))?;
-            watchers.spawn(watch(recipe, child, stopped.clone()));
+            let running = spawn(&recipe).map_err(|error| broken(&recipe, &error))?;
+            watchers.spawn(watch(recipe, running, stopped.clone()));
         }
         Ok(Self { watchers, stop })
     }
@@ -92,21 +92,29 @@ fn keep_old(log: &Path) -> io::Result<()> {
     }
 }
 
-fn spawn(recipe: &Recipe) -> io::Result<Child> {
+/// A child, and the end of the pipe that keeps it alive. Apart, because waiting for a child closes its own.
+struct Running {
+    child: Child,
+    pipe: Option<ChildStdin>,
+}
+
+fn spawn(recipe: &Recipe) -> io::Result<Running> {
     let log: File = OpenOptions::new().create(true).append(true).open(&recipe.log)?;
-    Command::new(std::env::current_exe()?)
+    let mut child = Command::new(std::env::current_exe()?)
         .args(&recipe.arguments)
         .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
         .stderr(log)
         .process_group(0)
         .kill_on_drop(true)
-        .spawn()
+        .spawn()?;
+    let pipe = child.stdin.take();
+    Ok(Running { child, pipe })
 }
 
 async fn watch(
     recipe: Recipe,
-    mut child: Child,
+    mut running: Running,
     mut stop: tokio::sync::watch::Receiver<bool>,
 ) -> Result<(), Failure> {
     let mut deaths = 0;
@@ -114,10 +122,10 @@ async fn watch(
         let born = Instant::now();
         let ended = tokio::select! {
             () = asked(&mut stop) => {
-                end(&recipe, &mut child).await;
+                end(&recipe, running).await;
                 return Ok(());
             }
-            ended = child.wait() => ended.map_err(|error| broken(&recipe, &error))?,
+            ended = running.child.wait() => ended.map_err(|error| broken(&recipe, &error))?,
         };
         deaths = if born.elapsed() < START { deaths + 1 } else { 1 };
         let said = last_line(&recipe.log);
@@ -136,7 +144,7 @@ async fn watch(
             how(ended)
         );
         sleep(Duration::from_millis(200) * deaths).await;
-        child = spawn(&recipe).map_err(|error| broken(&recipe, &error))?;
+        running = spawn(&recipe).map_err(|error| broken(&recipe, &error))?;
     }
 }
 
@@ -145,8 +153,9 @@ async fn asked(stop: &mut tokio::sync::watch::Receiver<bool>) {
     let _ = stop.wait_for(|&stop| stop).await;
 }
 
-async fn end(recipe: &Recipe, child: &mut Child) {
-    drop(child.stdin.take());
+async fn end(recipe: &Recipe, running: Running) {
+    let Running { mut child, pipe } = running;
+    drop(pipe);
     if let Some(pid) = child
         .id()
         .and_then(|id| i32::try_from(id).ok())

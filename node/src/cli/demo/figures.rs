@@ -1,7 +1,7 @@
 //! The week's figures, read back from the nodes and checked against the data and against each other.
 //!
-//! Nothing here comes from the generator: consumption and production are the metered statements of all meters,
-//! what crossed to the grid and what was traded are the statements of the group's journals, and each is compared
+//! Nothing here comes from the generator: consumption and production are the sealed balances of all meters, what
+//! crossed to the grid and what was traded are the statements of the group's journals, and each is compared
 //! with a second source: the columns of the data, the quarter-hours' sums, the contracts' own totals.
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -15,6 +15,8 @@ use super::week::{Kind, Meter, Week};
 
 /// Reads under way at once.
 const AT_ONCE: usize = 16;
+/// Balances in one answer: the most that nodes give.
+const PAGE: usize = 100;
 
 /// Sums over the week, Wh unless said otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -120,29 +122,31 @@ fn expect(what: &str, found: i64, expected: i64) -> Result<(), Failure> {
     )))
 }
 
-/// What a meter's own statements of the week add up to: Wh, and grams of CO2.
+/// What a meter's balances of the week add up to: Wh, and grams of CO2.
 async fn metered(client: &Client, turn: usize, meter: &Meter, week: &Week) -> Result<(i64, i64), Failure> {
     let (Some((first, _)), Some((last, _))) = (week.epochs.first(), week.epochs.last()) else {
         return Ok((0, 0));
     };
-    let body = json!({"assetId": meter.id, "fromEpoch": first, "untilEpoch": last});
-    let ask = Ask::new("balancing.statements", &body);
-    let answer = client.call(turn, &ask).await?.ok(&ask.action)?;
-    let list = answer
-        .as_array()
-        .ok_or_else(|| Failure::Broken(format!("balancing.statements answered {answer}")))?;
-    let own = list.iter().filter(|statement| statement["kind"] == "metered");
-    Ok(own.fold((0, 0), |(wh, co2), statement| {
-        let sign = match meter.kind {
-            Kind::Load if statement["to"] == meter.id.as_str() => 1,
-            Kind::Pv if statement["from"] == meter.id.as_str() => 1,
-            _ => -1,
-        };
-        (
-            wh + sign * figure(statement, "energy"),
-            co2 + figure(statement, "co2eq"),
-        )
-    }))
+    let (mut wh, mut co2, mut before) = (0, 0, last + 1);
+    while before > *first {
+        let body = json!({"assetId": meter.id, "n": PAGE, "before": before});
+        let ask = Ask::new("balancing.latestBalances", &body);
+        let page = client.call(turn, &ask).await?.ok(&ask.action)?;
+        let epoch = |balance: &Value| balance["epoch"].as_u64().unwrap_or(0);
+        let balances = page.as_array().map(Vec::as_slice).unwrap_or_default();
+        for balance in balances.iter().filter(|balance| epoch(balance) >= *first) {
+            let (into, out) = (figure(balance, "in"), figure(balance, "out"));
+            match meter.kind {
+                Kind::Load => wh += into - out,
+                Kind::Pv => {
+                    wh += out - into;
+                    co2 += figure(balance, "out_co2eq");
+                }
+            }
+        }
+        before = balances.last().map_or(0, epoch);
+    }
+    Ok((wh, co2))
 }
 
 async fn crossing(client: &Client, turn: usize, epoch: u64) -> Result<Crossing, Failure> {
