@@ -14,8 +14,9 @@ pub struct Config {
     /// Where peers connect to, as [`crate::Network::listen`] understands it (`host:port` for TCP; port 0
     /// picks a free one, see [`crate::Replica::listen_addr`]).
     pub listen: String,
-    /// Seeds all of this replica's randomness (election timeouts, back-off). Draw it from the operating
-    /// system in production, and differently on each node: equal seeds would time out together.
+    /// Seeds all of this replica's randomness (election timeouts, the name of a new disk). Draw it from the
+    /// operating system in production, and differently on each node and at each start: equal seeds would time
+    /// out together, and an emptied disk would be given the name of the one it replaces.
     pub seed: u64,
     /// Heartbeats, elections and deadlines.
     pub timing: Timing,

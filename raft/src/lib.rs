@@ -37,6 +37,7 @@ mod fault;
 mod log_store;
 mod machine;
 mod network;
+mod pins;
 mod replica;
 mod runtime;
 mod service;

@@ -37,6 +37,7 @@ use crate::fault::Faults;
 use crate::log_store::LogStore;
 use crate::machine::StateMachine;
 use crate::network::Network;
+use crate::pins::Pins;
 use crate::runtime::Seeds;
 use crate::service::Service;
 use crate::snapshot::Shelf;
@@ -95,6 +96,7 @@ impl Replica {
         let log = LogStore::open(Arc::clone(&disk), cluster, node, new_disk, &config.log, on_poison)
             .await
             .map_err(|e| disk_fault(&e))?;
+        let pins = Pins::open(Arc::clone(&disk)).await.map_err(|e| disk_fault(&e))?;
         let (shelf, newest) = Shelf::open(disk, cluster, node)
             .await
             .map_err(|e| disk_fault(&e))?;
@@ -124,6 +126,7 @@ impl Replica {
             identity: *log.identity(),
             network,
             seeds: seeds.clone(),
+            pins,
         });
         let starting = Raft::new(
             node,
@@ -155,6 +158,7 @@ impl Replica {
             Arc::clone(&status),
             faults.clone(),
         );
+        supervisor::forget_removed(&seeds, Arc::clone(&context), status_rx.clone(), faults.clone());
         let fault = faults.watch();
         let (stop, stopped) = supervisor::start(raft.clone(), seeds.clone(), log, status, faults, lock);
 

@@ -2,8 +2,8 @@
 //!
 //! # What always holds
 //!
-//! - A connection begins with a hello that names cluster, both nodes and its purpose, its *lane*; whoever is
-//!   not meant refuses, says why, and closes.
+//! - A connection begins with a hello that names cluster, both nodes, their disks (see `pins`) and its purpose,
+//!   its *lane*; whoever is not meant refuses, says why, and closes.
 //! - Answers come in the order of the questions, or carry the question's number; a connection that was given
 //!   up with a question open is closed and never used again. So no answer can meet another's question.
 //! - Every wait has a deadline, from the dial on. Whoever tries again waits first: openraft's replication
@@ -46,6 +46,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::network::Network;
+use crate::pins::Pins;
 use crate::runtime::Seeds;
 use crate::wal::Identity;
 
@@ -59,6 +60,7 @@ pub(crate) struct Context {
     pub(crate) identity: Identity,
     pub(crate) network: Arc<dyn Network>,
     pub(crate) seeds: Seeds,
+    pub(crate) pins: Pins,
 }
 
 impl Context {

@@ -368,3 +368,48 @@ async fn nodes_of_another_cluster_are_not_heard() {
     );
     assert!(strangers.nodes[&4].journal.payloads().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lost_its_disk_is_refused_until_it_comes_back_as_another() {
+    let mut group = Group::start(1..=3, |_| {}).await;
+    let leader = group.leader().await;
+    let last = group.propose("kept").await;
+    group.settle(last).await;
+    let lost = group
+        .nodes
+        .keys()
+        .copied()
+        .find(|id| *id != leader)
+        .expect("three nodes");
+    let addr = group.stop(lost).await;
+    std::fs::remove_dir_all(group.path(lost)).expect("its directory");
+    group.spawn(lost, &addr).await;
+    // As at a first start: it would vote again, had the others not met it before.
+    let mut members = group.members();
+    members.insert(lost, PeerAddr(addr));
+    group
+        .replica(lost)
+        .initialize(members)
+        .await
+        .expect("an empty log");
+    let refused = group.replica(leader).call(lost, Bytes::new(), PATIENCE).await;
+    assert!(
+        matches!(&refused, Err(CallError::Unreachable { message, .. }) if message.contains("lost its disk")),
+        "{refused:?}"
+    );
+    let refused = group.replica(lost).call(leader, Bytes::new(), PATIENCE).await;
+    assert!(refused.is_err_and(|e| e.to_string().contains("lost its disk")));
+    assert!(group.nodes[&lost].journal.payloads().is_empty());
+
+    group.stop(lost).await;
+    group.replica(leader).remove(lost).await.expect("a leader");
+    group.spawn(4, "127.0.0.1:0").await;
+    let addr = PeerAddr(group.nodes[&4].addr.clone());
+    group
+        .replica(leader)
+        .add_learner(4, addr)
+        .await
+        .expect("a leader");
+    let last = group.propose("more").await;
+    group.settle(last).await;
+}

@@ -1,5 +1,6 @@
 //! The tasks around openraft: the status it shows, snapshots by size, and the end of it all.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use openraft::async_runtime::WatchReceiver;
@@ -13,6 +14,7 @@ use crate::fault::Faults;
 use crate::log_store::LogStore;
 use crate::runtime::Seeds;
 use crate::status::{Role, Status};
+use crate::transport::Context;
 use crate::types::TypeConfig;
 
 /// Triggers a snapshot whenever enough bytes were applied.
@@ -60,6 +62,31 @@ pub(super) fn mirror_status(
                 biased;
                 changed = metrics.changed() => if changed.is_err() { return },
                 changed = applied.changed() => if changed.is_err() { return },
+            }
+        }
+    });
+}
+
+/// Forgets the disks of members that were removed: their ids are free for others.
+pub(super) fn forget_removed(
+    seeds: &Seeds,
+    context: Arc<Context>,
+    mut status: watch::Receiver<Status>,
+    faults: Faults,
+) {
+    seeds.spawn(async move {
+        let mut members = BTreeSet::new();
+        loop {
+            let now: BTreeSet<u64> = status.borrow_and_update().addrs.keys().copied().collect();
+            for gone in members.difference(&now) {
+                if let Err(error) = context.pins.forget(*gone).await {
+                    faults.disk(&error);
+                    return;
+                }
+            }
+            members = now;
+            if status.changed().await.is_err() {
+                return;
             }
         }
     });

@@ -48,7 +48,9 @@ fn policy() -> LogPolicy {
 }
 
 async fn open_with(disk: &MemoryDisk, poisoned: Arc<AtomicUsize>) -> io::Result<LogStore> {
-    let on_poison = Box::new(move |_: &io::Error| drop(poisoned.fetch_add(1, Ordering::SeqCst)));
+    let on_poison = Box::new(move |_: &io::Error| {
+        poisoned.fetch_add(1, Ordering::SeqCst);
+    });
     LogStore::open(Arc::new(disk.clone()), CLUSTER, 1, 99, &policy(), on_poison).await
 }
 

@@ -46,7 +46,13 @@ pub(super) async fn dial(context: &Context, target: u64, addr: &str, lane: Lane)
         let answer = frames.ask([hello(context, target, lane)]).await?;
         let mut reader = Reader::new(answer);
         match reader.u8("welcome") {
-            Ok(0) => {}
+            Ok(0) => {
+                let disk = reader.u128("welcome").map_err(|e| invalid(e.to_string()))?;
+                if let Err(error) = context.pins.check(target, disk).await {
+                    tracing::error!(peer = target, addr, %error, "not the peer it was");
+                    return Err(error);
+                }
+            }
             Ok(1) => {
                 let why = String::from_utf8_lossy(&reader.rest()).into_owned();
                 tracing::warn!(peer = target, addr, why, "the peer refuses this node");
@@ -80,7 +86,14 @@ pub(super) async fn accept(context: &Context, stream: BoxStream) -> io::Result<(
     let accepting = async {
         let mut frames = Frames::new(stream, HELLO_BYTES);
         let hello = frames.next().await?;
-        match check(context, hello) {
+        let checked = match check(context, hello) {
+            Ok((lane, from, disk)) => match context.pins.check(from, disk).await {
+                Ok(()) => Ok((lane, from)),
+                Err(error) => Err(error.to_string()),
+            },
+            Err(why) => Err(why),
+        };
+        match checked {
             Ok((lane, from)) => {
                 let mut welcome = BytesMut::new();
                 welcome.put_u8(0);
@@ -100,7 +113,7 @@ pub(super) async fn accept(context: &Context, stream: BoxStream) -> io::Result<(
     within(context.config.timing.connect, "saying hello", accepting).await
 }
 
-fn check(context: &Context, hello: Bytes) -> Result<(Lane, u64), String> {
+fn check(context: &Context, hello: Bytes) -> Result<(Lane, u64, u128), String> {
     let mut reader = Reader::new(hello);
     let magic = reader.take(MAGIC.len(), "magic").map_err(|e| e.to_string())?;
     if magic[..] != MAGIC[..] {
@@ -119,7 +132,7 @@ fn check(context: &Context, hello: Bytes) -> Result<(Lane, u64), String> {
             reader.u128("disk")?,
         ))
     };
-    let (version, lane, cluster, from, to, _disk) = fields().map_err(|e: Malformed| e.to_string())?;
+    let (version, lane, cluster, from, to, disk) = fields().map_err(|e: Malformed| e.to_string())?;
     let us = &context.identity;
     if version != VERSION {
         return Err(format!("peer protocol {version}; this node speaks {VERSION}"));
@@ -134,7 +147,7 @@ fn check(context: &Context, hello: Bytes) -> Result<(Lane, u64), String> {
         return Err(format!("this is node {from} itself"));
     }
     let lane = Lane::from(lane).ok_or_else(|| format!("unknown lane {lane}"))?;
-    Ok((lane, from))
+    Ok((lane, from, disk))
 }
 
 /// Puts a deadline on a wait.

@@ -22,6 +22,9 @@ use crate::types::{Entry, LogId, TypeConfig, Vote};
 /// Bytes gathered for one batch before it is written; more is left for the next.
 const BATCH_BYTES: usize = 8 << 20;
 
+/// Zeros written and synced at once when a segment is prepared.
+const PREPARE_BYTES: u64 = 1 << 20;
+
 /// How long a commit mark may wait for a batch to ride on.
 const COMMIT_LINGER: Duration = Duration::from_millis(100);
 
@@ -337,8 +340,13 @@ impl Batch {
 async fn prepare(disk: Arc<dyn Disk>, id: u64, bytes: u64) -> io::Result<Spare> {
     let path = format!("{DIR}/{id:016x}.spare");
     let file = disk.open(&path, true).await?;
-    file.allocate(bytes).await?;
-    file.sync().await?;
+    // In steps, for the log's own syncs wait behind these.
+    let mut end = 0;
+    while end < bytes {
+        end = (end + PREPARE_BYTES).min(bytes);
+        file.allocate(end).await?;
+        file.sync().await?;
+    }
     Ok(Spare { path, file })
 }
 

@@ -90,6 +90,8 @@ pub struct Group {
     dir: tempfile::TempDir,
     pub nodes: BTreeMap<u64, Node>,
     tune: Box<dyn Fn(&mut Config) + Send>,
+    /// A new seed for each start, as in production.
+    seed: u64,
 }
 
 pub const CLUSTER: [u8; 32] = [7; 32];
@@ -105,6 +107,7 @@ impl Group {
             dir,
             nodes: BTreeMap::new(),
             tune: Box::new(tune),
+            seed: 1000,
         };
         for id in ids {
             group.spawn(id, "127.0.0.1:0").await;
@@ -131,7 +134,7 @@ impl Group {
     }
 
     pub fn config(&self, id: u64, listen: &str) -> Config {
-        let mut config = Config::new(id, CLUSTER, listen, 1000 + id);
+        let mut config = Config::new(id, CLUSTER, listen, self.seed);
         config.log.segment_bytes = 256 << 10;
         (self.tune)(&mut config);
         config
@@ -139,6 +142,7 @@ impl Group {
 
     /// Starts a node on its directory.
     pub async fn spawn(&mut self, id: u64, listen: &str) {
+        self.seed += 1;
         let journal = Journal::default();
         let replica = Replica::start(
             self.config(id, listen),
