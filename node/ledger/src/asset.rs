@@ -107,6 +107,12 @@ impl Record {
 pub(crate) struct Assets {
     records: Vec<Record>,
     by_id: BTreeMap<AssetId, Handle>,
+    /// The same for look-ups, which every settlement makes.
+    #[expect(
+        clippy::disallowed_types,
+        reason = "it is only asked for single names, so its order can't leak"
+    )]
+    index: std::collections::HashMap<AssetId, Handle>,
 }
 
 impl Assets {
@@ -114,6 +120,7 @@ impl Assets {
         let mut assets = Assets {
             records: Vec::new(),
             by_id: BTreeMap::new(),
+            index: Default::default(),
         };
         assets.push(Record::new(ROOT.clone(), 0));
         assets
@@ -123,6 +130,7 @@ impl Assets {
         // Names of 2^32 assets would not fit into memory.
         let handle = Handle::try_from(self.records.len()).expect("less than 2^32 assets");
         self.by_id.insert(record.asset.id.clone(), handle);
+        self.index.insert(record.asset.id.clone(), handle);
         self.records.push(record);
         handle
     }
@@ -140,7 +148,7 @@ impl Assets {
     }
 
     pub(crate) fn handle(&self, id: &str) -> Option<Handle> {
-        self.by_id.get(id).copied()
+        self.index.get(id).copied()
     }
 
     /// The asset's number, or the refusal that it is unknown.

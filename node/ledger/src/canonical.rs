@@ -22,6 +22,7 @@
 
 use crate::units::{Epoch, GramsCo2, MicroCurrency, Timestamp, Wh};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Why bytes are not the canonical form of anything.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -144,12 +145,17 @@ impl Encoder {
 #[derive(Debug)]
 pub struct Decoder<'a> {
     rest: &'a [u8],
+    /// The last two names: in a batch of settlements, the label of the one before.
+    recent: [Option<Arc<str>>; 2],
 }
 
 impl<'a> Decoder<'a> {
     /// Over these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Decoder { rest: bytes }
+        Decoder {
+            rest: bytes,
+            recent: [None, None],
+        }
     }
 
     /// How many bytes are left.
@@ -237,6 +243,29 @@ impl<'a> Decoder<'a> {
     pub fn text(&mut self) -> Result<&'a str, DecodeError> {
         let length = usize::from(u16::from_be_bytes(self.array()?));
         std::str::from_utf8(self.raw(length)?).map_err(|_| DecodeError::Invalid { what: "UTF-8" })
+    }
+
+    /// A string to keep; one that was read shortly before is shared, not copied.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if it is cut off or no UTF-8.
+    pub fn shared_text(&mut self) -> Result<Arc<str>, DecodeError> {
+        let text = self.text()?;
+        // The newer one is last; a hit on the older one makes it the newer.
+        let hit = self
+            .recent
+            .iter()
+            .position(|known| known.as_deref() == Some(text));
+        if hit == Some(0) {
+            self.recent.swap(0, 1);
+        }
+        if let (Some(_), Some(known)) = (hit, &self.recent[1]) {
+            return Ok(Arc::clone(known));
+        }
+        let shared: Arc<str> = text.into();
+        self.recent.swap(0, 1);
+        self.recent[1] = Some(Arc::clone(&shared));
+        Ok(shared)
     }
 
     /// A long text.
@@ -434,13 +463,13 @@ impl<K: Canonical + Ord> Canonical for BTreeSet<K> {
     }
 }
 
-impl<T: Canonical> Canonical for std::sync::Arc<T> {
+impl<T: Canonical> Canonical for Arc<T> {
     fn encode(&self, out: &mut Encoder) {
         T::encode(self, out);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        T::decode(from).map(std::sync::Arc::new)
+        T::decode(from).map(Arc::new)
     }
 }
 

@@ -19,8 +19,8 @@ impl Ledger {
         }
         let handle = self.assets.known(asset)?;
         match self.journal_of(handle, epoch) {
-            Some((_, journal)) if !journal.seals.is_empty() => {
-                if journal.watermark == journal.entries.len() {
+            Some((_, journal)) if journal.is_sealed() => {
+                if journal.open_entries().is_empty() {
                     return Err(Refusal::NothingLate {
                         asset: asset.clone(),
                         epoch,

@@ -130,8 +130,11 @@ macro_rules! name {
             }
 
             fn decode(from: &mut $crate::canonical::Decoder<'_>) -> Result<Self, $crate::canonical::DecodeError> {
-                let text = from.text()?;
-                $name::try_from(text).map_err(|_| $crate::canonical::DecodeError::Invalid { what: $what })
+                let text = from.shared_text()?;
+                match $crate::id::check(&text, $what, $reserved) {
+                    Ok(()) => Ok($name(text)),
+                    Err(_) => Err($crate::canonical::DecodeError::Invalid { what: $what }),
+                }
             }
         }
     };

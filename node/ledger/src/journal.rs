@@ -84,21 +84,81 @@ crate::canonical::canonical_struct!(SealRecord {
     booked
 });
 
-/// The journal of one asset in one epoch.
+/// An open part longer than this keeps a running balance; a shorter one is summed when asked.
+const TALLIED: usize = 8;
+
+/// The journal of one asset in one epoch. Small, for most hold one statement and are many.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     /// Numbers of statements in the epoch's book.
     pub(crate) entries: Vec<u32>,
-    /// How many of them the newest seal covers.
+    /// What the newest seal covers, once there is one.
+    pub(crate) prefix: Option<Box<Prefix>>,
+    /// The balance of a long open part.
+    tally: Option<Box<Balance>>,
+}
+
+/// The sealed part of a journal.
+#[derive(Debug)]
+pub(crate) struct Prefix {
+    /// How many statements it covers; at least 1.
     pub(crate) watermark: usize,
-    /// The balance up to the watermark.
-    pub(crate) sealed: Balance,
-    /// The balance past it.
-    pub(crate) open: Balance,
-    /// The Merkle frontier up to the watermark.
+    /// Their balance.
+    pub(crate) balance: Balance,
+    /// The Merkle frontier over them.
     pub(crate) frontier: Frontier,
-    /// All versions, from 0.
+    /// All versions, from 0; at least one.
     pub(crate) seals: Vec<SealRecord>,
+}
+
+impl Journal {
+    /// How many statements are sealed.
+    pub(crate) fn watermark(&self) -> usize {
+        self.prefix.as_ref().map_or(0, |prefix| prefix.watermark)
+    }
+
+    /// All versions, from 0.
+    pub(crate) fn seals(&self) -> &[SealRecord] {
+        self.prefix.as_ref().map_or(&[], |prefix| &prefix.seals)
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.prefix.is_some()
+    }
+
+    /// The balance of the sealed part.
+    pub(crate) fn sealed(&self) -> Balance {
+        self.prefix
+            .as_ref()
+            .map(|prefix| prefix.balance)
+            .unwrap_or_default()
+    }
+
+    /// The Merkle frontier over the sealed part.
+    pub(crate) fn frontier(&self) -> Frontier {
+        self.prefix
+            .as_ref()
+            .map(|prefix| prefix.frontier.clone())
+            .unwrap_or_default()
+    }
+
+    /// The numbers of the statements past the watermark.
+    pub(crate) fn open_entries(&self) -> &[u32] {
+        self.entries.get(self.watermark()..).unwrap_or_default()
+    }
+
+    /// Seals all of it.
+    pub(crate) fn seal(&mut self, record: SealRecord, balance: Balance, frontier: Frontier) {
+        let mut seals = self.prefix.take().map(|prefix| prefix.seals).unwrap_or_default();
+        seals.push(record);
+        self.prefix = Some(Box::new(Prefix {
+            watermark: self.entries.len(),
+            balance,
+            frontier,
+            seals,
+        }));
+        self.tally = None;
+    }
 }
 
 /// Everything booked in one epoch.
@@ -130,10 +190,61 @@ impl Book {
         };
         let journal = self.journals.entry(handle).or_default();
         let first = journal.entries.is_empty();
+        if journal.open_entries().is_empty() {
+            self.open.insert(handle);
+        }
         journal.entries.push(number);
-        stored.add_to(&mut journal.open, handle);
-        self.open.insert(handle);
+        if let Some(tally) = &mut journal.tally {
+            stored.add_to(tally, handle);
+        } else if journal.open_entries().len() > TALLIED {
+            journal.tally = Some(Box::new(sum(&self.statements, journal.open_entries(), handle)));
+        }
         first
+    }
+
+    /// The balance past the watermark of a journal of this book.
+    pub(crate) fn open_balance(&self, asset: Handle, journal: &Journal) -> Balance {
+        match &journal.tally {
+            Some(tally) => **tally,
+            None => sum(&self.statements, journal.open_entries(), asset),
+        }
+    }
+
+    /// Gives a journal of a snapshot its sealed part; `false` if it has no such one.
+    pub(crate) fn restore_prefix(
+        &mut self,
+        asset: Handle,
+        watermark: usize,
+        frontier: Frontier,
+        seals: Vec<SealRecord>,
+    ) -> bool {
+        let Some(journal) = self.journals.get_mut(&asset) else {
+            return false;
+        };
+        let Some(sealed) = journal.entries.get(..watermark) else {
+            return false;
+        };
+        let balance = sum(&self.statements, sealed, asset);
+        journal.prefix = Some(Box::new(Prefix {
+            watermark,
+            balance,
+            frontier,
+            seals,
+        }));
+        let open = journal.open_entries();
+        if open.is_empty() {
+            self.open.remove(&asset);
+        }
+        journal.tally = (open.len() > TALLIED).then(|| Box::new(sum(&self.statements, open, asset)));
+        true
+    }
+
+    /// The same part's statements, in booking order.
+    pub(crate) fn open_statements<'a>(&'a self, journal: &'a Journal) -> impl Iterator<Item = &'a Stored> {
+        journal
+            .open_entries()
+            .iter()
+            .map(|number| &self.statements[*number as usize])
     }
 
     /// The statement with this id.
@@ -143,6 +254,15 @@ impl Book {
             .ok()
             .map(|at| &self.statements[at])
     }
+}
+
+/// The balance of these statements as `asset` sees them.
+pub(crate) fn sum(statements: &[Stored], numbers: &[u32], asset: Handle) -> Balance {
+    let mut balance = Balance::default();
+    numbers
+        .iter()
+        .for_each(|number| statements[*number as usize].add_to(&mut balance, asset));
+    balance
 }
 
 /// Labels by number.

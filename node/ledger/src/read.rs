@@ -198,8 +198,8 @@ impl Ledger {
         let statement = |number: &u32| self.statement_of(epoch, &book.statements[*number as usize]);
         Some(JournalView {
             statements: journal.entries.iter().map(statement).collect(),
-            watermark: journal.watermark,
-            version: journal.seals.last().map(|newest| newest.seal.version),
+            watermark: journal.watermark(),
+            version: journal.seals().last().map(|newest| newest.seal.version),
         })
     }
 
@@ -245,7 +245,7 @@ impl Ledger {
         let handle = self.assets.handle(asset.as_str());
         handle
             .and_then(|handle| self.journal_of(handle, epoch))
-            .map_or(&[], |(_, journal)| &journal.seals)
+            .map_or(&[], |(_, journal)| journal.seals())
     }
 
     /// One version, or the newest.
@@ -260,14 +260,15 @@ impl Ledger {
     /// The balance of `(asset, epoch)`; `None` if nothing was ever booked in it.
     pub fn balance(&self, asset: &AssetId, epoch: Epoch) -> Option<BalanceView> {
         let handle = self.assets.handle(asset.as_str())?;
-        let (_, journal) = self.journal_of(handle, epoch)?;
-        let mut all = journal.sealed;
-        all.merge(&journal.open);
+        let (book, journal) = self.journal_of(handle, epoch)?;
+        let (sealed, open) = (journal.sealed(), book.open_balance(handle, journal));
+        let mut all = sealed;
+        all.merge(&open);
         Some(BalanceView {
-            sealed: journal.sealed,
-            open: journal.open,
+            sealed,
+            open,
             all,
-            is_sealed: !journal.seals.is_empty(),
+            is_sealed: journal.is_sealed(),
         })
     }
 
@@ -359,7 +360,7 @@ impl Ledger {
                 }
             };
             for handle in candidates {
-                let Some(journal) = book.journals.get(&handle).filter(|j| !j.seals.is_empty()) else {
+                let Some(journal) = book.journals.get(&handle).filter(|j| j.is_sealed()) else {
                     continue;
                 };
                 for statement in self.open_part(*epoch, book, journal) {

@@ -37,7 +37,7 @@ impl Ledger {
                 asset: asset.clone(),
                 epoch,
             }),
-            Some((_, journal)) => match journal.seals.last() {
+            Some((_, journal)) => match journal.seals().last() {
                 Some(newest) => Err(Refusal::AlreadySealed {
                     seal: newest.seal.id(),
                     digest: newest.digest,
@@ -148,7 +148,7 @@ impl Ledger {
     ) -> Option<Opening> {
         let (book, journal) = self.journal_of(asset, epoch)?;
         let record = &self.assets.get(asset).asset;
-        let mut frontier = journal.frontier.clone();
+        let mut frontier = journal.frontier();
         for statement in self.open_part(epoch, book, journal) {
             frontier.push(statement.digest());
         }
@@ -156,12 +156,15 @@ impl Ledger {
             cluster: self.cluster,
             asset: record.id.clone(),
             epoch,
-            version: u32::try_from(journal.seals.len()).unwrap_or(u32::MAX),
-            previous: journal.seals.last().map_or(Digest::ZERO, |newest| newest.digest),
+            version: u32::try_from(journal.seals().len()).unwrap_or(u32::MAX),
+            previous: journal
+                .seals()
+                .last()
+                .map_or(Digest::ZERO, |newest| newest.digest),
             upstream_from: record.rule.upstream_from(),
             upstream_to: record.rule.upstream_to(),
-            sealed: journal.sealed,
-            open: journal.open,
+            sealed: journal.sealed(),
+            open: book.open_balance(asset, journal),
             frontier,
             contracts: self.served(asset, epoch),
             approvals,
@@ -176,9 +179,8 @@ impl Ledger {
         book: &'a Book,
         journal: &'a Journal,
     ) -> impl Iterator<Item = Statement> + 'a {
-        let open = journal.entries.get(journal.watermark..).unwrap_or_default();
-        open.iter()
-            .map(move |number| self.statement_of(epoch, &book.statements[*number as usize]))
+        book.open_statements(journal)
+            .map(move |stored| self.statement_of(epoch, stored))
     }
 
     /// Books what a sealing drafted and moves the watermark.
@@ -230,16 +232,14 @@ impl Ledger {
         book.open.remove(&asset);
         book.approvals.remove(&asset);
         let journal = book.journals.entry(asset).or_default();
-        journal.watermark = journal.entries.len();
-        journal.open = Default::default();
-        (journal.sealed, journal.frontier) = (sealed, frontier);
-        journal.seals.push(SealRecord {
+        let record = SealRecord {
             seal: Arc::clone(&seal),
             digest,
             index: work.index,
             leaf,
             booked,
-        });
+        };
+        journal.seal(record, sealed, frontier);
         work.event(Event::Sealed(Box::new(Sealed {
             seal,
             digest,
@@ -276,13 +276,12 @@ impl Partners for Others<'_> {
     fn view(&mut self, contract: &Contract) -> PartnerView {
         let partner = &contract.terms.partner;
         let handle = self.ledger.assets.handle(partner.as_str());
-        let journal = handle
-            .and_then(|handle| self.ledger.journal_of(handle, self.epoch))
-            .map(|(_, j)| j);
-        if journal.is_some_and(|journal| !journal.seals.is_empty()) {
-            return PartnerView::Sealed {};
-        }
-        let mut position = journal.map(|journal| journal.open.position()).unwrap_or_default();
+        let found = handle.and_then(|handle| Some((handle, self.ledger.journal_of(handle, self.epoch)?)));
+        let mut position = match found {
+            None => Flow::default(),
+            Some((_, (_, journal))) if journal.is_sealed() => return PartnerView::Sealed {},
+            Some((handle, (book, journal))) => book.open_balance(handle, journal).position(),
+        };
         if let Some(moved) = self.moved.get(partner) {
             position.energy += moved.energy;
             position.co2 += moved.co2;

@@ -14,7 +14,6 @@
 //! Absent on purpose: compression and encryption, which are the storage's business, and any older version.
 
 use crate::asset::{Asset, Assets, Handle, ROOT_HANDLE};
-use crate::balance::Balance;
 use crate::block::{Block, Chain};
 use crate::canonical::{Canonical, DecodeError, Decoder, Encoder};
 use crate::contract::{Contract, Contracts, Record};
@@ -175,11 +174,11 @@ impl Ledger {
             asset: self.assets.id(asset).clone(),
             epoch,
             newest: journal
-                .seals
+                .seals()
                 .last()
                 .map(|newest| (Arc::clone(&newest.seal), newest.digest)),
-            sealed: journal.sealed,
-            frontier: journal.frontier.clone(),
+            sealed: journal.sealed(),
+            frontier: journal.frontier(),
             open: self.open_part(epoch, book, journal).collect(),
             approvals: approvals.into_iter().flatten().copied().collect(),
         }))
@@ -266,20 +265,16 @@ fn encode_book(book: &Book, out: &mut Encoder) {
     for stored in &book.statements {
         encode_stored(stored, out);
     }
-    out.count(
+    let sealed = || {
         book.journals
-            .values()
-            .filter(|journal| !journal.seals.is_empty())
-            .count(),
-    );
-    for (handle, journal) in book
-        .journals
-        .iter()
-        .filter(|(_, journal)| !journal.seals.is_empty())
-    {
+            .iter()
+            .filter_map(|(handle, j)| Some((handle, j.prefix.as_ref()?)))
+    };
+    out.count(sealed().count());
+    for (handle, prefix) in sealed() {
         handle.encode(out);
-        journal.frontier.encode(out);
-        journal.seals.encode(out);
+        prefix.frontier.encode(out);
+        prefix.seals.encode(out);
     }
     book.approvals.encode(out);
 }
@@ -314,18 +309,11 @@ fn decode_book(ledger: &Ledger, epoch: Epoch, from: &mut Decoder<'_>) -> Result<
         let newest = seals
             .last()
             .is_some_and(|newest| newest.seal.watermark == frontier.len());
-        if !dense || !newest || watermark > journal.entries.len() || !journal.seals.is_empty() {
+        if !dense || !newest || watermark > journal.entries.len() || journal.is_sealed() {
             return Err(inconsistent("seals"));
         }
-        let (mut sealed, mut open) = (Balance::default(), Balance::default());
-        for (place, number) in journal.entries.iter().enumerate() {
-            let part = if place < watermark { &mut sealed } else { &mut open };
-            book.statements[*number as usize].add_to(part, handle);
-        }
-        (journal.sealed, journal.open, journal.frontier) = (sealed, open, frontier);
-        (journal.watermark, journal.seals) = (watermark, seals);
-        if watermark == journal.entries.len() {
-            book.open.remove(&handle);
+        if !book.restore_prefix(handle, watermark, frontier, seals) {
+            return Err(inconsistent("seals"));
         }
     }
     book.approvals = BTreeMap::<Handle, BTreeSet<_>>::decode(from)?;
