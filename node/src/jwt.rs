@@ -86,20 +86,35 @@ pub fn decode(token: &str) -> Option<Token> {
     }
     let (signed, signature) = token.rsplit_once('.')?;
     let (header, payload) = signed.split_once('.')?;
-    let json = |part: &str| serde_json::from_slice::<Value>(&base64url_decode(part)?).ok().filter(Value::is_object);
+    let json = |part: &str| {
+        serde_json::from_slice::<Value>(&base64url_decode(part)?)
+            .ok()
+            .filter(Value::is_object)
+    };
     let (header, payload) = (json(header)?, json(payload)?);
     let ours = header["alg"] == "EdDSA" && header["typ"] == TYP_SEAL;
     let kid = header["kid"].as_str().filter(|_| ours).map(str::to_owned);
-    let signature = base64url_decode(signature).and_then(|bytes| <[u8; 64]>::try_from(bytes).ok()).map(Signature);
-    Some(Token { payload, kid, signed: signed.to_owned(), signature })
+    let signature = base64url_decode(signature)
+        .and_then(|bytes| <[u8; 64]>::try_from(bytes).ok())
+        .map(Signature);
+    Some(Token {
+        payload,
+        kid,
+        signed: signed.to_owned(),
+        signature,
+    })
 }
 
 impl Token {
     /// Whether `key` signed it, as a seal's token and with the header that such tokens have, to the byte.
     pub fn verify(&self, key: &PublicKey) -> bool {
         let header = base64url(protected(key, TYP_SEAL).as_bytes());
-        self.signed.split_once('.').is_some_and(|(given, _)| given == header)
-            && self.signature.is_some_and(|signature| key.verify(self.signed.as_bytes(), &signature))
+        self.signed
+            .split_once('.')
+            .is_some_and(|(given, _)| given == header)
+            && self
+                .signature
+                .is_some_and(|signature| key.verify(self.signed.as_bytes(), &signature))
     }
 }
 
@@ -134,7 +149,9 @@ mod tests {
     #[test]
     fn a_token_says_what_it_was_made_of_and_only_its_key_verifies_it() {
         let (secret, public) = key();
-        let token = issue(&claims(), &public, |message| Signature(secret.sign(message).to_bytes()));
+        let token = issue(&claims(), &public, |message| {
+            Signature(secret.sign(message).to_bytes())
+        });
         let decoded = decode(&token).expect("our own token");
         assert_eq!(decoded.payload["assetId"], "seller1");
         assert_eq!(decoded.payload["energy"], -300);
@@ -144,18 +161,28 @@ mod tests {
         let other = PublicKey(SigningKey::from_bytes(&[8; 32]).verifying_key().to_bytes());
         assert!(!decoded.verify(&other));
         // Deterministic: the same seal, the same token.
-        assert_eq!(token, issue(&claims(), &public, |message| Signature(secret.sign(message).to_bytes())));
+        assert_eq!(
+            token,
+            issue(&claims(), &public, |message| Signature(
+                secret.sign(message).to_bytes()
+            ))
+        );
     }
 
     #[test]
     fn every_changed_part_breaks_it() {
         let (secret, public) = key();
-        let token = issue(&claims(), &public, |message| Signature(secret.sign(message).to_bytes()));
+        let token = issue(&claims(), &public, |message| {
+            Signature(secret.sign(message).to_bytes())
+        });
         for at in 0..token.len() {
             let mut bytes = token.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(bytes).expect("ASCII");
-            assert!(!decode(&changed).is_some_and(|token| token.verify(&public)), "changed at {at}");
+            assert!(
+                !decode(&changed).is_some_and(|token| token.verify(&public)),
+                "changed at {at}"
+            );
         }
     }
 
@@ -168,10 +195,21 @@ mod tests {
             r#"{"alg":"EdDSA","typ":"JWT"}"#.to_owned(),
         ] {
             let message = format!("{}.{}", base64url(header.as_bytes()), base64url(b"{}"));
-            let token = format!("{message}.{}", base64url(&secret.sign(message.as_bytes()).to_bytes()));
+            let token = format!(
+                "{message}.{}",
+                base64url(&secret.sign(message.as_bytes()).to_bytes())
+            );
             assert!(!decode(&token).expect("a JWT").verify(&public), "{header}");
         }
-        for text in ["", "a", "a.b", "a.b.c", "....", "e30.e30", &"x".repeat(MAX_TOKEN + 1)] {
+        for text in [
+            "",
+            "a",
+            "a.b",
+            "a.b.c",
+            "....",
+            "e30.e30",
+            &"x".repeat(MAX_TOKEN + 1),
+        ] {
             assert_eq!(decode(text), None, "{text}");
         }
     }

@@ -20,8 +20,9 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::api::backend::Backend;
 
 /// Upper bounds of the latency buckets, in seconds: from a local read to the patience of a request.
-const BUCKETS: [f64; 14] =
-    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+const BUCKETS: [f64; 14] = [
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+];
 
 type Number = Gauge<u64, AtomicU64>;
 
@@ -96,36 +97,77 @@ impl Metrics {
         let requests = Family::<Request, Counter>::default();
         let latency = Family::<Action, Histogram, Buckets>::new_with_constructor(Buckets);
         let gauges = Gauges::default();
-        registry.register("requests", "HTTP requests answered, by action and status", requests.clone());
-        registry.register_with_unit("latency", "Time to answer a request, by action", Unit::Seconds, latency.clone());
+        registry.register(
+            "requests",
+            "HTTP requests answered, by action and status",
+            requests.clone(),
+        );
+        registry.register_with_unit(
+            "latency",
+            "Time to answer a request, by action",
+            Unit::Seconds,
+            latency.clone(),
+        );
         for (name, help, gauge) in [
             ("node", "This node's id", &gauges.node),
             ("leader", "The leader's id, 0 if none is known", &gauges.leader),
             ("is_leader", "1 on the leader", &gauges.leads),
             ("term", "The newest term seen", &gauges.term),
             ("applied_index", "Last log index applied", &gauges.applied),
-            ("committed_index", "Last log index known to be committed", &gauges.committed),
+            (
+                "committed_index",
+                "Last log index known to be committed",
+                &gauges.committed,
+            ),
             ("voters", "Nodes that vote", &gauges.voters),
             ("learners", "Nodes that only listen", &gauges.learners),
             ("ready", "1 if the node is ready, as /readyz says", &gauges.ready),
             ("alarms", "What this node found to be wrong", &gauges.alarms),
-            ("pending_requests", "Requests waiting for their outcome", &gauges.pending),
-            ("actor_backlog", "Log entries that the balancing actors have not worked off", &gauges.backlog),
+            (
+                "pending_requests",
+                "Requests waiting for their outcome",
+                &gauges.pending,
+            ),
+            (
+                "actor_backlog",
+                "Log entries that the balancing actors have not worked off",
+                &gauges.backlog,
+            ),
             ("blocks", "Seal blocks in the chain", &gauges.blocks),
             ("seals", "Seals in those blocks", &gauges.seals),
-            ("certified_index", "Log index up to which blocks are certified", &gauges.certified),
-            ("uncertified_blocks", "Blocks without a quorum of signatures", &gauges.uncertified),
-            ("ledger_now_milliseconds", "The ledger's time, since 1970", &gauges.now),
+            (
+                "certified_index",
+                "Log index up to which blocks are certified",
+                &gauges.certified,
+            ),
+            (
+                "uncertified_blocks",
+                "Blocks without a quorum of signatures",
+                &gauges.uncertified,
+            ),
+            (
+                "ledger_now_milliseconds",
+                "The ledger's time, since 1970",
+                &gauges.now,
+            ),
         ] {
             registry.register(name, help, gauge.clone());
         }
-        Metrics { registry, requests, latency, gauges, counted: Mutex::default() }
+        Metrics {
+            registry,
+            requests,
+            latency,
+            gauges,
+            counted: Mutex::default(),
+        }
     }
 
     /// A request was answered.
     pub fn answered(&self, action: &'static str, status: u16, took: Duration) {
         self.requests.get_or_create(&Request { action, status }).inc();
-        self.latency.get_or_create(&Action { action }).observe(took.as_secs_f64());
+        self.latency
+            .get_or_create(&Action { action })
+            .observe(took.as_secs_f64());
     }
 
     /// The metrics as text, as the node now stands.
@@ -156,8 +198,12 @@ impl Metrics {
         gauges.applied.set(ledger.applied().unwrap_or(0));
         gauges.now.set(ledger.now().get());
         gauges.certified.set(ledger.certified().unwrap_or(0));
-        let first = ledger.certified().map_or(0, |certified| certified.saturating_add(1));
-        gauges.uncertified.set(ledger.blocks(first, usize::MAX).count() as u64);
+        let first = ledger
+            .certified()
+            .map_or(0, |certified| certified.saturating_add(1));
+        gauges
+            .uncertified
+            .set(ledger.blocks(first, usize::MAX).count() as u64);
         let mut counted = self.counted.lock();
         for block in ledger.blocks(counted.next, usize::MAX) {
             counted.next = block.header.index.saturating_add(1);

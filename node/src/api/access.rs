@@ -50,7 +50,9 @@ async fn settings(call: Call) -> Result<Answer, Fault> {
 async fn public_key(call: Call) -> Result<Answer, Fault> {
     let key = call.backend.node_key();
     // RFC 8410: SEQUENCE { SEQUENCE { OID 1.3.101.112 }, BIT STRING of the 32 bytes }.
-    let mut der = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+    let mut der = vec![
+        0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+    ];
     der.extend(key.0);
     let pem = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
     Ok(json!({

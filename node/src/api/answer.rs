@@ -24,7 +24,10 @@ pub(crate) struct Answer {
 impl Answer {
     /// The answer to an action that was ordered through the log.
     pub(crate) fn to(receipt: &Receipt, body: Value) -> Answer {
-        Answer { body, now: Some(receipt.now) }
+        Answer {
+            body,
+            now: Some(receipt.now),
+        }
     }
 }
 
@@ -38,7 +41,9 @@ impl From<Value> for Answer {
 pub(crate) fn json(status: StatusCode, body: &Value, now: Timestamp) -> Response {
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(NOW, HeaderValue::from(now.get()));
     response
 }

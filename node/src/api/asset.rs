@@ -30,7 +30,11 @@ pub(crate) const ROUTES: &[Route] = &[
                 field is kept as metadata (4 KiB in all) and merged.",
         params: &[
             required("assetId", schema::ID, "the asset"),
-            optional("type", schema::TEXT, "what it is, as EAF's clients say it: `balance`, `meter`, …"),
+            optional(
+                "type",
+                schema::TEXT,
+                "what it is, as EAF's clients say it: `balance`, `meter`, …",
+            ),
             optional(
                 "balancerule",
                 r#"{"type":"object","properties":{"from":{"type":"string"},"to":{"type":"string"}},"additionalProperties":false}"#,
@@ -62,7 +66,11 @@ pub(crate) const ROUTES: &[Route] = &[
         body: Body::Fields,
         about: "The assets whose id is `q`, or matches it as a regular expression, and that have the type.",
         params: &[
-            optional("q", schema::STRING, "an exact id, or a regular expression (linear-time syntax: no look-around)"),
+            optional(
+                "q",
+                schema::STRING,
+                "an exact id, or a regular expression (linear-time syntax: no look-around)",
+            ),
             optional("type", schema::TEXT, "only of this type"),
             optional("limit", schema::LIMIT, LIMIT_ABOUT),
         ],
@@ -78,7 +86,11 @@ pub(crate) const ROUTES: &[Route] = &[
         about: "The assets that match a Mongo query, a subset of which is taken: equality, `$or`, `$and`, `$in`, `$ne`, \
                 `$exists`, `$regex`, dotted paths.",
         params: &[
-            required("q", r#"{"type":"object"}"#, "the query, e.g. `q[$or][0][balancerule.to]=g`"),
+            required(
+                "q",
+                r#"{"type":"object"}"#,
+                "the query, e.g. `q[$or][0][balancerule.to]=g`",
+            ),
             optional("limit", schema::LIMIT, LIMIT_ABOUT),
         ],
         answer: r##"{"type":"array","items":{"$ref":"#/components/schemas/Asset"}}"##,
@@ -95,7 +107,11 @@ async fn upsert(call: Call) -> Result<Answer, Fault> {
         // It is given back as JSON, so what no JSON reader takes (1e999) isn't let in.
         if serde_json::from_str::<Value>(&text).is_err() {
             let (field, got) = (name.clone(), value.shown());
-            return Err(Fault::Invalid { field, got, expected: "JSON whose numbers fit into a double".to_owned() });
+            return Err(Fault::Invalid {
+                field,
+                got,
+                expected: "JSON whose numbers fit into a double".to_owned(),
+            });
         }
         metadata.insert(name.clone(), text);
     }
@@ -114,7 +130,10 @@ async fn get(call: Call) -> Result<Answer, Fault> {
     let kind = call.params.optional("type", params::text)?;
     let ledger = call.ledger();
     known(&ledger, &id)?;
-    match ledger.asset(&id).filter(|asset| kind.is_none() || asset.kind == kind) {
+    match ledger
+        .asset(&id)
+        .filter(|asset| kind.is_none() || asset.kind == kind)
+    {
         Some(asset) => Ok(wire::asset(asset).into()),
         None => Err(Fault::NotFound {
             code: "unknown_asset",
@@ -129,17 +148,31 @@ async fn find(call: Call) -> Result<Answer, Fault> {
     let q = params.optional("q", params::string)?.filter(|q| !q.is_empty());
     let kind = params.optional("type", params::text)?;
     let limit = params.optional("limit", page(LIMIT))?.unwrap_or(1000);
-    let pattern = q.as_deref().map(pattern).transpose().map_err(|what| params.invalid("q", what))?;
+    let pattern = q
+        .as_deref()
+        .map(pattern)
+        .transpose()
+        .map_err(|what| params.invalid("q", what))?;
     let ledger = call.ledger();
     let of_kind = |asset: &&ledger::asset::Asset| kind.is_none() || asset.kind == kind;
-    let exact = q.and_then(|q| AssetId::try_from(q).ok()).and_then(|id| ledger.asset(&id));
+    let exact = q
+        .and_then(|q| AssetId::try_from(q).ok())
+        .and_then(|id| ledger.asset(&id));
     let found: Vec<Value> = match exact {
         Some(asset) => Some(asset).into_iter().filter(of_kind).map(wire::asset).collect(),
         None => {
             let matches = |asset: &&ledger::asset::Asset| {
-                pattern.as_ref().is_none_or(|pattern| pattern.is_match(asset.id.as_str()))
+                pattern
+                    .as_ref()
+                    .is_none_or(|pattern| pattern.is_match(asset.id.as_str()))
             };
-            ledger.assets().filter(of_kind).filter(matches).take(limit).map(wire::asset).collect()
+            ledger
+                .assets()
+                .filter(of_kind)
+                .filter(matches)
+                .take(limit)
+                .map(wire::asset)
+                .collect()
         }
     };
     Ok(Value::from(found).into())
@@ -151,17 +184,26 @@ pub(crate) fn pattern(text: &str) -> Result<Regex, String> {
     if text.chars().count() > 256 {
         return Err(WHAT.to_owned());
     }
-    RegexBuilder::new(text).size_limit(1 << 20).build().map_err(|error| {
-        // The last line says what is wrong; those before draw it.
-        let error = error.to_string();
-        format!("{WHAT}: {}", error.lines().last().unwrap_or_default())
-    })
+    RegexBuilder::new(text)
+        .size_limit(1 << 20)
+        .build()
+        .map_err(|error| {
+            // The last line says what is wrong; those before draw it.
+            let error = error.to_string();
+            format!("{WHAT}: {}", error.lines().last().unwrap_or_default())
+        })
 }
 
 async fn query(call: Call) -> Result<Answer, Fault> {
     let limit = call.params.optional("limit", page(LIMIT))?.unwrap_or(1000);
-    let filter = call.params.required("q", |json: &Json| Filter::parse(json).map_err(params::Wrong::Expected))?;
+    let filter = call.params.required("q", |json: &Json| {
+        Filter::parse(json).map_err(params::Wrong::Expected)
+    })?;
     let ledger = call.ledger();
-    let found = ledger.assets().map(wire::asset).filter(|asset| filter.matches(asset)).take(limit);
+    let found = ledger
+        .assets()
+        .map(wire::asset)
+        .filter(|asset| filter.matches(asset))
+        .take(limit);
     Ok(Value::from(found.collect::<Vec<_>>()).into())
 }

@@ -59,7 +59,10 @@ pub(crate) const ROUTES: &[Route] = &[
         access: Access::Write,
         body: Body::Fields,
         about: "An auditor, who is whoever signs, approves the next seal.",
-        params: &[required("assetId", schema::ID, "the asset"), required("epoch", schema::EPOCH, "the epoch")],
+        params: &[
+            required("assetId", schema::ID, "the asset"),
+            required("epoch", schema::EPOCH, "the epoch"),
+        ],
         answer: r##"{"$ref":"#/components/schemas/Approved"}"##,
         refusals: &["not_auditor"],
         handler: |call| Box::pin(approve(call)),
@@ -73,7 +76,10 @@ async fn request(call: Call) -> Result<Answer, Fault> {
         if asset.is_some() != epoch.is_some() {
             let field = if asset.is_some() { "epoch" } else { "assetId" };
             let expected = "both assetId and epoch, or neither".to_owned();
-            return Err(Fault::Missing { field: field.to_owned(), expected });
+            return Err(Fault::Missing {
+                field: field.to_owned(),
+                expected,
+            });
         }
         let id = ledger::jws::base64url(&call.backend.nonce()[..12]);
         return Ok(json!({
@@ -83,7 +89,10 @@ async fn request(call: Call) -> Result<Answer, Fault> {
     };
     let ledger = call.ledger();
     known(&ledger, &asset)?;
-    let rule = ledger.asset(&asset).map(|asset| asset.audit.clone()).unwrap_or_default();
+    let rule = ledger
+        .asset(&asset)
+        .map(|asset| asset.audit.clone())
+        .unwrap_or_default();
     let next = ledger.seals(&asset, epoch).len();
     let have = usize::from(false);
     Ok(json!({
@@ -97,7 +106,10 @@ async fn request(call: Call) -> Result<Answer, Fault> {
 }
 
 async fn set_rule(call: Call) -> Result<Answer, Fault> {
-    let keys = list("a list of Ed25519 public keys, in hexadecimal or base64url", public_key);
+    let keys = list(
+        "a list of Ed25519 public keys, in hexadecimal or base64url",
+        public_key,
+    );
     let given = call.params.optional("auditors", &keys)?;
     let auditors: BTreeSet<PublicKey> = match given {
         Some(keys) => keys.into_iter().collect(),
@@ -106,7 +118,13 @@ async fn set_rule(call: Call) -> Result<Answer, Fault> {
             let development = ledger.genesis().filter(|genesis| genesis.development);
             match development {
                 Some(genesis) => genesis.gateways.iter().copied().collect(),
-                None => return Err(call.params.required("auditors", keys).err().unwrap_or_else(|| call.params.invalid("auditors", "a list of keys"))),
+                None => {
+                    return Err(call
+                        .params
+                        .required("auditors", keys)
+                        .err()
+                        .unwrap_or_else(|| call.params.invalid("auditors", "a list of keys")));
+                }
             }
         }
     };

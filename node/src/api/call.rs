@@ -72,7 +72,10 @@ impl Call {
             (media, _) => return Err(media.refused_by(route.body, &parts.headers)),
         }
         if batch.len() > limits.batch {
-            return Err(Fault::BatchTooLarge { count: batch.len(), limit: limits.batch });
+            return Err(Fault::BatchTooLarge {
+                count: batch.len(),
+                limit: limits.batch,
+            });
         }
         let batch = batch
             .into_iter()
@@ -82,10 +85,22 @@ impl Call {
         if route.body == Body::Batch
             && let Some(name) = fields.keys().next()
         {
-            return Err(Fault::Unknown { field: name.clone(), known: vec!["consistency"] });
+            return Err(Fault::Unknown {
+                field: name.clone(),
+                known: vec!["consistency"],
+            });
         }
         let params = Params::new(route, String::new(), fields)?;
-        Ok((Call { backend, params, batch, bytes, nonce }, consistency))
+        Ok((
+            Call {
+                backend,
+                params,
+                batch,
+                bytes,
+                nonce,
+            },
+            consistency,
+        ))
     }
 
     /// Makes sure that what is read is what the client asked for.
@@ -115,7 +130,10 @@ impl Call {
 /// The receipt, unless the ledger said no.
 pub(crate) fn accepted(receipt: Receipt) -> Result<Receipt, Fault> {
     match receipt.outcome {
-        Outcome::Refused { refusal } => Err(Fault::Refused { refusal, now: Some(receipt.now) }),
+        Outcome::Refused { refusal } => Err(Fault::Refused {
+            refusal,
+            now: Some(receipt.now),
+        }),
         _ => Ok(receipt),
     }
 }
@@ -154,8 +172,12 @@ impl Consistency {
 
 /// The nonce of an Idempotency-Key: the first half of its digest, so that every node makes the same of it.
 fn idempotency(headers: &HeaderMap) -> Result<Option<Nonce>, Fault> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let key = std::str::from_utf8(value.as_bytes()).ok().filter(|key| (1..=64).contains(&key.chars().count()));
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
+    let key = std::str::from_utf8(value.as_bytes())
+        .ok()
+        .filter(|key| (1..=64).contains(&key.chars().count()));
     let Some(key) = key else {
         return Err(Fault::Invalid {
             field: "Idempotency-Key".to_owned(),
@@ -180,7 +202,11 @@ async fn collect(body: HttpBody, limit: usize) -> Result<Bytes, Fault> {
     }
     match tokio::time::timeout(BODY_PATIENCE, to_bytes(body, limit)).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => Err(if too_long(&error) { Fault::BodyTooLarge { limit } } else { Fault::BodyLost }),
+        Ok(Err(error)) => Err(if too_long(&error) {
+            Fault::BodyTooLarge { limit }
+        } else {
+            Fault::BodyLost
+        }),
         Err(_) => Err(Fault::BodyLost),
     }
 }
@@ -207,9 +233,16 @@ enum Media {
 }
 
 fn media(headers: &HeaderMap) -> Media {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Media::Json };
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Media::Json;
+    };
     let text = value.to_str().unwrap_or_default();
-    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = text
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     match essence.as_str() {
         "application/json" | "text/json" | "text/plain" => Media::Json,
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Media::Lines,
@@ -222,7 +255,9 @@ fn media(headers: &HeaderMap) -> Media {
 
 impl Media {
     fn refused_by(self, body: Body, headers: &HeaderMap) -> Fault {
-        let got = headers.get(CONTENT_TYPE).map_or("of no type", |value| value.to_str().unwrap_or("unreadable"));
+        let got = headers
+            .get(CONTENT_TYPE)
+            .map_or("of no type", |value| value.to_str().unwrap_or("unreadable"));
         Fault::MediaType {
             got: got.chars().take(80).collect(),
             expected: match body {
@@ -235,7 +270,10 @@ impl Media {
 }
 
 fn form_is_not_text() -> Fault {
-    Fault::Query(query::Malformed { name: "the form".to_owned(), message: "it is not UTF-8" })
+    Fault::Query(query::Malformed {
+        name: "the form".to_owned(),
+        message: "it is not UTF-8",
+    })
 }
 
 fn object(body: &[u8]) -> Result<BTreeMap<String, Json>, Fault> {
@@ -247,12 +285,20 @@ fn object(body: &[u8]) -> Result<BTreeMap<String, Json>, Fault> {
 
 fn not(field: impl Into<String>, got: &Json, expected: &str) -> Fault {
     let got = format!("{} ({})", got.kind(), got.shown());
-    Fault::Invalid { field: field.into(), got, expected: expected.to_owned() }
+    Fault::Invalid {
+        field: field.into(),
+        got,
+        expected: expected.to_owned(),
+    }
 }
 
 fn items(body: &[u8]) -> Result<Vec<BTreeMap<String, Json>>, Fault> {
     let Json::List(items) = Json::parse(body)? else {
-        return Err(not("body", &Json::parse(body)?, "a JSON array of objects, or NDJSON (application/x-ndjson)"));
+        return Err(not(
+            "body",
+            &Json::parse(body)?,
+            "a JSON array of objects, or NDJSON (application/x-ndjson)",
+        ));
     };
     items
         .into_iter()

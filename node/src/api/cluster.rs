@@ -36,7 +36,11 @@ pub(crate) const ROUTES: &[Route] = &[
         about: "The chain of seal blocks, from a log index on.",
         params: &[
             optional("from", schema::COUNT, "the first log index; 0 if not given"),
-            optional("limit", schema::LIMIT, "at most so many; 100 if not given, at most 1000"),
+            optional(
+                "limit",
+                schema::LIMIT,
+                "at most so many; 100 if not given, at most 1000",
+            ),
         ],
         answer: r##"{"type":"array","items":{"$ref":"#/components/schemas/Block"}}"##,
         refusals: &[],
@@ -95,7 +99,8 @@ async fn genesis(call: Call) -> Result<Answer, Fault> {
 /// The form in which [`crate::identity::read_genesis`] reads it back.
 fn render(genesis: &Genesis) -> Value {
     let key = |key: &PublicKey| json!({ "x": base64url(&key.0), "kid": thumbprint(key) });
-    let node = |(id, key): &(u64, PublicKey)| json!({ "id": id, "x": base64url(&key.0), "kid": thumbprint(key) });
+    let node =
+        |(id, key): &(u64, PublicKey)| json!({ "id": id, "x": base64url(&key.0), "kid": thumbprint(key) });
     json!({
         "format": "gridseal-genesis-v1",
         "cluster": genesis.cluster(),

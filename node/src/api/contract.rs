@@ -55,15 +55,35 @@ pub(crate) const ROUTES: &[Route] = &[
             required("energy", schema::ENERGY, "at most this much in an epoch, in Wh"),
             optional("contractId", schema::ID, "its name; made if not given"),
             optional("status", STATUS, "`active` if not given"),
-            optional("priority", schema::SIGNED, "its place in the merit order, the lowest first; 1 if not given"),
-            optional("delivery", DELIVERY, "how the quantity is found; `as_available` if not given"),
-            optional("load_min", schema::ENERGY, "a booking below this is none; 0 if not given"),
+            optional(
+                "priority",
+                schema::SIGNED,
+                "its place in the merit order, the lowest first; 1 if not given",
+            ),
+            optional(
+                "delivery",
+                DELIVERY,
+                "how the quantity is found; `as_available` if not given",
+            ),
+            optional(
+                "load_min",
+                schema::ENERGY,
+                "a booking below this is none; 0 if not given",
+            ),
             optional("load_max", schema::ENERGY, "at most this much in an epoch, too"),
             optional("energy_total", schema::ENERGY, "at most this much in its life"),
             optional("valid_from", schema::EPOCH, "the first epoch it is valid in"),
             optional("valid_until", schema::EPOCH, "the last one"),
-            optional("price", schema::SIGNED, "in millionths of the currency per kWh; 0 if not given"),
-            optional("balanced", r#"{"type":"number","const":0}"#, "EAF's counter; a new contract's is 0"),
+            optional(
+                "price",
+                schema::SIGNED,
+                "in millionths of the currency per kWh; 0 if not given",
+            ),
+            optional(
+                "balanced",
+                r#"{"type":"number","const":0}"#,
+                "EAF's counter; a new contract's is 0",
+            ),
         ],
         answer: ANSWER,
         refusals: &["contract_exists", "same_party", "root_is_no_party"],
@@ -90,24 +110,47 @@ pub(crate) const ROUTES: &[Route] = &[
             optional("assetId", schema::ID, "only this owner's"),
             optional("partnerId", schema::ID, "only with this partner"),
             optional("status", STATUS, "only in this status"),
-            optional("limit", schema::LIMIT, "at most so many; 1000 if not given, at most 10000"),
+            optional(
+                "limit",
+                schema::LIMIT,
+                "at most so many; 1000 if not given, at most 10000",
+            ),
         ],
         answer: r##"{"type":"array","items":{"$ref":"#/components/schemas/Contract"}}"##,
         refusals: &[],
         handler: |call| Box::pin(list(call)),
     },
-    change("contract.confirm", "A proposed contract becomes active.", |call| Box::pin(make(call, Change::Confirm))),
-    change("contract.suspend", "An active contract is not served for now.", |call| Box::pin(make(call, Change::Suspend))),
-    change("contract.activate", "A suspended contract is served again.", |call| Box::pin(make(call, Change::Activate))),
-    change("contract.cancel", "A contract is never served again.", |call| Box::pin(make(call, Change::Cancel))),
+    change(
+        "contract.confirm",
+        "A proposed contract becomes active.",
+        |call| Box::pin(make(call, Change::Confirm)),
+    ),
+    change(
+        "contract.suspend",
+        "An active contract is not served for now.",
+        |call| Box::pin(make(call, Change::Suspend)),
+    ),
+    change(
+        "contract.activate",
+        "A suspended contract is served again.",
+        |call| Box::pin(make(call, Change::Activate)),
+    ),
+    change("contract.cancel", "A contract is never served again.", |call| {
+        Box::pin(make(call, Change::Cancel))
+    }),
 ];
 
 async fn add(call: Call) -> Result<Answer, Fault> {
     let params = &call.params;
     let words = word(Status::ALL, Status::as_str);
-    let (valid_from, valid_until) =
-        (params.optional("valid_from", params::epoch)?, params.optional("valid_until", params::epoch)?);
-    if valid_from.zip(valid_until).is_some_and(|(first, last)| first > last) {
+    let (valid_from, valid_until) = (
+        params.optional("valid_from", params::epoch)?,
+        params.optional("valid_until", params::epoch)?,
+    );
+    if valid_from
+        .zip(valid_until)
+        .is_some_and(|(first, last)| first > last)
+    {
         return Err(params.invalid("valid_until", "an epoch not before valid_from"));
     }
     params.optional("balanced", rounded(0, 0))?;
@@ -133,7 +176,9 @@ async fn add(call: Call) -> Result<Answer, Fault> {
     let action = Action::AddContract {
         terms,
         status: params.optional("status", words)?.unwrap_or(Status::Active),
-        priority: params.optional("priority", whole(-MAX_FIGURE, MAX_FIGURE))?.unwrap_or(1),
+        priority: params
+            .optional("priority", whole(-MAX_FIGURE, MAX_FIGURE))?
+            .unwrap_or(1),
     };
     let receipt = call.submit(action).await?;
     outcome::answer(&call, receipt).await
@@ -162,7 +207,9 @@ async fn list(call: Call) -> Result<Answer, Fault> {
     let status = params.optional("status", word(Status::ALL, Status::as_str))?;
     let limit = params.optional("limit", page(LIMIT))?.unwrap_or(1000);
     let ledger = call.ledger();
-    let found = ledger.contracts(asset.as_ref(), partner.as_ref(), status).take(limit);
+    let found = ledger
+        .contracts(asset.as_ref(), partner.as_ref(), status)
+        .take(limit);
     Ok(Value::from(found.map(wire::contract).collect::<Vec<_>>()).into())
 }
 

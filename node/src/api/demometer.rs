@@ -26,8 +26,9 @@ const QUARTERS: u64 = 96;
 const KWH: i64 = 3500;
 /// A household's day, hour by hour (UTC), in thousandths of its consumption: low at night, a rise at noon, the peak
 /// in the evening.
-const PROFILE: [u64; 24] =
-    [24, 20, 18, 17, 18, 23, 34, 43, 45, 44, 44, 46, 51, 49, 44, 42, 44, 52, 64, 70, 67, 58, 47, 36];
+const PROFILE: [u64; 24] = [
+    24, 20, 18, 17, 18, 23, 34, 43, 45, 44, 44, 46, 51, 49, 44, 42, 44, 52, 64, 70, 67, 58, 47, 36,
+];
 /// The label of what is booked.
 const LABEL: &str = "virtual_1";
 
@@ -40,7 +41,11 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             meter has reported nothing yet.",
     params: &[
         required("meterId", schema::ID, "the meter"),
-        optional("kwha", schema::ENERGY, "its consumption a year in kWh; 3500 if not given"),
+        optional(
+            "kwha",
+            schema::ENERGY,
+            "its consumption a year in kWh; 3500 if not given",
+        ),
     ],
     answer: r##"{"type":"array","items":{"$ref":"#/components/schemas/Reading"}}"##,
     refusals: &["root_is_no_meter", "out_of_range"],
@@ -56,14 +61,22 @@ struct Quarter {
 
 fn quarters(meter: &AssetId, kwha: i64, now: u64, epoch_ms: u64) -> Vec<Quarter> {
     // Whole epochs where they are longer than a quarter, so that none is booked in part.
-    let step = if epoch_ms % QUARTER_MS == 0 && epoch_ms <= QUARTERS * QUARTER_MS { epoch_ms } else { QUARTER_MS };
+    let step = if epoch_ms.is_multiple_of(QUARTER_MS) && epoch_ms <= QUARTERS * QUARTER_MS {
+        epoch_ms
+    } else {
+        QUARTER_MS
+    };
     let end = now / step * step;
     let first = end.saturating_sub(QUARTERS * QUARTER_MS);
     (0..QUARTERS)
         .filter_map(|i| {
             let begins = first + i * QUARTER_MS;
             let epoch = Epoch::new(begins.checked_div(epoch_ms)?).ok()?;
-            Some(Quarter { begins, epoch, energy: energy(meter, kwha, begins) })
+            Some(Quarter {
+                begins,
+                epoch,
+                energy: energy(meter, kwha, begins),
+            })
         })
         .collect()
 }
@@ -72,26 +85,41 @@ fn quarters(meter: &AssetId, kwha: i64, now: u64, epoch_ms: u64) -> Vec<Quarter>
 fn energy(meter: &AssetId, kwha: i64, begins: u64) -> i64 {
     let hour = usize::try_from(begins / 3_600_000 % 24).unwrap_or(0);
     let name = format!("{meter}/{}", begins / QUARTER_MS);
-    let noise = u64::from(u16::from_be_bytes([0, 1].map(|i| digest("demometer", name.as_bytes()).0[i])));
+    let noise = u64::from(u16::from_be_bytes(
+        [0, 1].map(|i| digest("demometer", name.as_bytes()).0[i]),
+    ));
     // A day's Wh × thousandths of the hour ÷ 4 × (0.75 + noise / 2), in one division.
     let share = i128::from(kwha) * 1000 * i128::from(PROFILE[hour]) * (i128::from(noise) + 98_304);
     let divisor = 365 * 1000 * 4 * 131_072;
-    ledger::units::round_div(share, divisor).and_then(|energy| i64::try_from(energy).ok()).unwrap_or(0)
+    ledger::units::round_div(share, divisor)
+        .and_then(|energy| i64::try_from(energy).ok())
+        .unwrap_or(0)
 }
 
 fn reported(ledger: &Ledger, meter: &AssetId, epoch: Epoch) -> bool {
     let journal = ledger.journal(meter, epoch).unwrap_or_default();
-    journal.statements.iter().any(|statement| statement.meter() == Some(meter))
+    journal
+        .statements
+        .iter()
+        .any(|statement| statement.meter() == Some(meter))
 }
 
 async fn populate(call: Call) -> Result<Answer, Fault> {
     let meter = call.params.required("meterId", params::asset)?;
     // As much as keeps every reading within what a settlement may have.
-    let kwha = call.params.optional("kwha", rounded(0, MAX_SETTLEMENT / 1000))?.unwrap_or(KWH);
+    let kwha = call
+        .params
+        .optional("kwha", rounded(0, MAX_SETTLEMENT / 1000))?
+        .unwrap_or(KWH);
     let label = Label::try_from(LABEL).map_err(|what| call.params.invalid("meterId", what))?;
     let (quarters, booked) = {
         let ledger = call.ledger();
-        let quarters = quarters(&meter, kwha, ledger.now().get(), ledger.epoch_ms().unwrap_or(QUARTER_MS));
+        let quarters = quarters(
+            &meter,
+            kwha,
+            ledger.now().get(),
+            ledger.epoch_ms().unwrap_or(QUARTER_MS),
+        );
         let mut epochs: BTreeMap<Epoch, i64> = BTreeMap::new();
         for quarter in &quarters {
             *epochs.entry(quarter.epoch).or_default() += quarter.energy;
@@ -129,7 +157,10 @@ async fn populate(call: Call) -> Result<Answer, Fault> {
             "processed": booked.contains_key(&quarter.epoch),
         })
     });
-    Ok(Answer { body: Value::from_iter(readings), now })
+    Ok(Answer {
+        body: Value::from_iter(readings),
+        now,
+    })
 }
 
 #[cfg(test)]
@@ -151,8 +182,14 @@ mod tests {
         for epoch_ms in [900_000, 3_600_000, 86_400_000, 60_000, 7_000_000] {
             let day = day("m", epoch_ms);
             assert_eq!(day.len(), 96);
-            assert!(day.windows(2).all(|pair| pair[1].begins - pair[0].begins == QUARTER_MS));
-            assert!(day.iter().all(|quarter| quarter.epoch.get() == quarter.begins / epoch_ms));
+            assert!(
+                day.windows(2)
+                    .all(|pair| pair[1].begins - pair[0].begins == QUARTER_MS)
+            );
+            assert!(
+                day.iter()
+                    .all(|quarter| quarter.epoch.get() == quarter.begins / epoch_ms)
+            );
             let total: i64 = day.iter().map(|quarter| quarter.energy).sum();
             let expected = 3_500_000 / 365;
             assert!((total - expected).abs() < expected / 10, "{total}");
@@ -165,12 +202,20 @@ mod tests {
         for quarter in day("m", 3_600_000) {
             *count.entry(quarter.epoch.get()).or_default() += 1;
         }
-        assert!(count.len() == 24 && count.values().all(|quarters| *quarters == 4), "{count:?}");
+        assert!(
+            count.len() == 24 && count.values().all(|quarters| *quarters == 4),
+            "{count:?}"
+        );
     }
 
     #[test]
     fn noise_is_the_meters_own_and_always_the_same() {
-        let energies = |name| day(name, 900_000).into_iter().map(|quarter| quarter.energy).collect::<Vec<_>>();
+        let energies = |name| {
+            day(name, 900_000)
+                .into_iter()
+                .map(|quarter| quarter.energy)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(energies("a"), energies("a"));
         assert_ne!(energies("a"), energies("b"));
     }

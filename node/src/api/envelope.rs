@@ -21,13 +21,18 @@ pub(crate) const ROUTES: &[Route] = &[Route {
     body: Body::Bytes,
     about: "Orders an action that its client signed: the envelope's canonical bytes (application/octet-stream), or JSON \
             with them in base64url. The answer has the shape of the action's own.",
-    params: &[optional("envelope", r#"{"type":"string","contentEncoding":"base64url"}"#, "the canonical bytes")],
+    params: &[optional(
+        "envelope",
+        r#"{"type":"string","contentEncoding":"base64url"}"#,
+        "the canonical bytes",
+    )],
     answer: r##"{"$ref":"#/components/schemas/AnyWritten"}"##,
     refusals: &["bad_signature", "unknown_signer", "not_after_too_far"],
     handler: |call| Box::pin(submit(call)),
 }];
 
-const EXPECTED: &str = "the canonical bytes of a signed envelope: signer, nonce, not_after, action, signature";
+const EXPECTED: &str =
+    "the canonical bytes of a signed envelope: signer, nonce, not_after, action, signature";
 
 async fn submit(call: Call) -> Result<Answer, Fault> {
     let read = |json: &super::json::Json| {

@@ -147,34 +147,106 @@ impl From<Refusal> for Fault {
 
 /// Codes that any action may answer, with their status and meaning, for the document.
 pub(crate) const CODES: &[(u16, &str, &str)] = &[
-    (400, "malformed_json", "the body is no JSON, is nested too deep or names a field twice; the message has line and column"),
+    (
+        400,
+        "malformed_json",
+        "the body is no JSON, is nested too deep or names a field twice; the message has line and column",
+    ),
     (400, "malformed_query", "the query or form can't be read"),
-    (403, "unsigned_refused", "the cluster takes signed envelopes only: use envelope.submit"),
-    (403, "bad_signature", "the signature under an envelope does not fit"),
+    (
+        403,
+        "unsigned_refused",
+        "the cluster takes signed envelopes only: use envelope.submit",
+    ),
+    (
+        403,
+        "bad_signature",
+        "the signature under an envelope does not fit",
+    ),
     (403, "unknown_signer", "nobody knows the signer of an envelope"),
     (403, "not_admin", "only an admin may do this"),
     (403, "not_auditor", "the signer is no auditor of the asset"),
-    (404, "unknown_action", "there is no such action; `hint` may name the one that was meant"),
+    (
+        404,
+        "unknown_action",
+        "there is no such action; `hint` may name the one that was meant",
+    ),
     (404, "unknown_asset", "there is no such asset"),
     (404, "unknown_contract", "there is no such contract"),
-    (405, "method_not_allowed", "not with this method; see the Allow header"),
+    (
+        405,
+        "method_not_allowed",
+        "not with this method; see the Allow header",
+    ),
     (408, "body_lost", "the body didn't arrive within 30 seconds"),
     (409, "out_of_range", "a figure is beyond what the ledger takes"),
-    (409, "nonce_reused", "the Idempotency-Key or nonce was used for another action within 15 minutes"),
-    (409, "expired", "the envelope, or the wait for the log, took longer than its not_after allows"),
-    (413, "body_too_large", "the body is larger than the node takes; `limit` is in bytes"),
-    (413, "batch_too_large", "the batch has more settlements than the node takes"),
-    (413, "action_too_large", "the action is larger than a log entry may be"),
-    (415, "unsupported_media_type", "the body is of a kind that the action doesn't take"),
-    (422, "missing_parameter", "`field` is required; `expected` says what it should be"),
-    (422, "invalid_parameter", "`field` is not what was `expected`; `got` shows it"),
+    (
+        409,
+        "nonce_reused",
+        "the Idempotency-Key or nonce was used for another action within 15 minutes",
+    ),
+    (
+        409,
+        "expired",
+        "the envelope, or the wait for the log, took longer than its not_after allows",
+    ),
+    (
+        413,
+        "body_too_large",
+        "the body is larger than the node takes; `limit` is in bytes",
+    ),
+    (
+        413,
+        "batch_too_large",
+        "the batch has more settlements than the node takes",
+    ),
+    (
+        413,
+        "action_too_large",
+        "the action is larger than a log entry may be",
+    ),
+    (
+        415,
+        "unsupported_media_type",
+        "the body is of a kind that the action doesn't take",
+    ),
+    (
+        422,
+        "missing_parameter",
+        "`field` is required; `expected` says what it should be",
+    ),
+    (
+        422,
+        "invalid_parameter",
+        "`field` is not what was `expected`; `got` shows it",
+    ),
     (422, "out_of_range", "the number in `field` is beyond its bounds"),
-    (422, "unknown_parameter", "the action has no parameter `field`; `known` lists those it has"),
-    (429, "busy", "too much is under way; the request had no effect; see Retry-After"),
-    (503, "no_leader", "no leader is known; the request had no effect; see Retry-After"),
-    (503, "alarm", "this node's own calculation differs from its ledger's; ask another node"),
+    (
+        422,
+        "unknown_parameter",
+        "the action has no parameter `field`; `known` lists those it has",
+    ),
+    (
+        429,
+        "busy",
+        "too much is under way; the request had no effect; see Retry-After",
+    ),
+    (
+        503,
+        "no_leader",
+        "no leader is known; the request had no effect; see Retry-After",
+    ),
+    (
+        503,
+        "alarm",
+        "this node's own calculation differs from its ledger's; ask another node",
+    ),
     (503, "stopping", "the node shuts down; the request had no effect"),
-    (504, "outcome_unknown", "it may still take effect: retry with the same Idempotency-Key to learn"),
+    (
+        504,
+        "outcome_unknown",
+        "it may still take effect: retry with the same Idempotency-Key to learn",
+    ),
 ];
 
 impl Fault {
@@ -211,13 +283,25 @@ impl Fault {
     /// In words.
     fn message(&self) -> String {
         match self {
-            Fault::NoSuchAction { name, hint: Some(hint) } => format!("there is no action {name}; did you mean {hint}?"),
+            Fault::NoSuchAction {
+                name,
+                hint: Some(hint),
+            } => format!("there is no action {name}; did you mean {hint}?"),
             Fault::NoSuchAction { name, hint: None } => {
                 format!("there is no action {name}; /api/openapi.json lists all")
             }
             Fault::Method { route, method } => {
-                let allowed: Vec<_> = route.methods.list().iter().map(|method| method.as_str()).collect();
-                format!("{} is not asked with {method} but with {}", route.name, allowed.join(" or "))
+                let allowed: Vec<_> = route
+                    .methods
+                    .list()
+                    .iter()
+                    .map(|method| method.as_str())
+                    .collect();
+                format!(
+                    "{} is not asked with {method} but with {}",
+                    route.name,
+                    allowed.join(" or ")
+                )
             }
             Fault::MediaType { got, expected } => format!("the body is {got}, expected {expected}"),
             Fault::Json(malformed) => format!("the body is no JSON: {}", malformed.message),
@@ -235,10 +319,15 @@ impl Fault {
                 format!("{field} is no parameter of this action; it has none")
             }
             Fault::Unknown { field, known } => {
-                format!("{field} is no parameter of this action; it has {}", known.join(", "))
+                format!(
+                    "{field} is no parameter of this action; it has {}",
+                    known.join(", ")
+                )
             }
             Fault::NotFound { message, .. } => message.clone(),
-            Fault::Alarm { reason } => format!("this node has an alarm and vouches for no seal; ask another: {reason}"),
+            Fault::Alarm { reason } => {
+                format!("this node has an alarm and vouches for no seal; ask another: {reason}")
+            }
             Fault::Refused { refusal, .. } => refusal.to_string(),
             Fault::Unanswered(why) => why.to_string(),
         }
@@ -285,7 +374,11 @@ impl Fault {
     /// The body of the answer.
     pub(crate) fn body(&self, now: Timestamp) -> Value {
         let mut body = json!({ "error": self.error(), "now": now.get() });
-        if let Fault::Refused { refusal: Refusal::AlreadySealed { .. }, .. } = self {
+        if let Fault::Refused {
+            refusal: Refusal::AlreadySealed { .. },
+            ..
+        } = self
+        {
             body["err"] = "balance already sealed".into();
         }
         body
@@ -299,8 +392,15 @@ impl Fault {
         };
         match self {
             Fault::Method { route, .. } => {
-                let allowed: Vec<_> = route.methods.list().iter().map(|method| method.as_str()).collect();
-                HeaderValue::try_from(allowed.join(", ")).map(|value| vec![(ALLOW, value)]).unwrap_or_default()
+                let allowed: Vec<_> = route
+                    .methods
+                    .list()
+                    .iter()
+                    .map(|method| method.as_str())
+                    .collect();
+                HeaderValue::try_from(allowed.join(", "))
+                    .map(|value| vec![(ALLOW, value)])
+                    .unwrap_or_default()
             }
             Fault::Unanswered(Unanswered::Busy { retry_after }) => vec![retry(*retry_after)],
             _ if self.status().0 == StatusCode::SERVICE_UNAVAILABLE => {
@@ -350,7 +450,12 @@ fn refusal_data(refusal: &Refusal) -> Value {
         Refusal::DownstreamOpen { asset, epoch, assets } => {
             json!({ "assetId": asset, "epoch": epoch, "assets": assets })
         }
-        Refusal::ApprovalMissing { asset, epoch, have, want } => {
+        Refusal::ApprovalMissing {
+            asset,
+            epoch,
+            have,
+            want,
+        } => {
             json!({ "assetId": asset, "epoch": epoch, "have": have, "want": want })
         }
         Refusal::MetadataTooLarge { bytes } => json!({ "bytes": bytes, "limit": 4096 }),

@@ -69,14 +69,21 @@ impl Filter {
             Term::Or(branches) => branches.iter().any(|branch| branch.matches(object)),
             Term::And(branches) => branches.iter().all(|branch| branch.matches(object)),
             Term::At(path, condition) => {
-                let value = path.iter().try_fold(object, |value, name| value.get(name)).filter(|value| !value.is_null());
+                let value = path
+                    .iter()
+                    .try_fold(object, |value, name| value.get(name))
+                    .filter(|value| !value.is_null());
                 match condition {
                     Condition::Equals(Json::Null) => value.is_none(),
                     Condition::Equals(json) => value.is_some_and(|value| equal(json, value)),
                     Condition::Differs(json) => !value.is_some_and(|value| equal(json, value)),
-                    Condition::In(all) => value.is_some_and(|value| all.iter().any(|json| equal(json, value))),
+                    Condition::In(all) => {
+                        value.is_some_and(|value| all.iter().any(|json| equal(json, value)))
+                    }
                     Condition::Exists(wanted) => value.is_some() == *wanted,
-                    Condition::Matches(regex) => value.and_then(Value::as_str).is_some_and(|text| regex.is_match(text)),
+                    Condition::Matches(regex) => value
+                        .and_then(Value::as_str)
+                        .is_some_and(|text| regex.is_match(text)),
                 }
             }
         })
@@ -94,11 +101,17 @@ fn elements(json: &Json) -> Option<Vec<&Json>> {
 
 fn branches(name: &str, json: &Json) -> Result<Vec<Filter>, String> {
     let branches = elements(json).filter(|branches| !branches.is_empty());
-    branches.ok_or_else(|| format!("a list of queries in {name}"))?.into_iter().map(Filter::parse).collect()
+    branches
+        .ok_or_else(|| format!("a list of queries in {name}"))?
+        .into_iter()
+        .map(Filter::parse)
+        .collect()
 }
 
 fn conditions(json: &Json) -> Result<Vec<Condition>, String> {
-    let Json::Object(fields) = json else { return Ok(vec![Condition::Equals(json.clone())]) };
+    let Json::Object(fields) = json else {
+        return Ok(vec![Condition::Equals(json.clone())]);
+    };
     let operators = fields.keys().filter(|name| name.starts_with('$')).count();
     if operators == 0 {
         return Ok(vec![Condition::Equals(json.clone())]);
@@ -113,7 +126,9 @@ fn conditions(json: &Json) -> Result<Vec<Condition>, String> {
                 Ok(Condition::In(all.into_iter().cloned().collect()))
             }
             ("$exists", Json::Flag(wanted)) => Ok(Condition::Exists(*wanted)),
-            ("$exists", Json::Text(text)) if text == "true" || text == "false" => Ok(Condition::Exists(text == "true")),
+            ("$exists", Json::Text(text)) if text == "true" || text == "false" => {
+                Ok(Condition::Exists(text == "true"))
+            }
             ("$exists", _) => Err("true or false in $exists".to_owned()),
             ("$regex", Json::Text(text)) => Ok(Condition::Matches(pattern(text)?)),
             ("$regex", _) => Err("a regular expression in $regex".to_owned()),
@@ -145,12 +160,14 @@ mod tests {
     use serde_json::json;
 
     fn matches(filter: &str, object: &Value) -> Result<bool, String> {
-        Filter::parse(&Json::parse(filter.as_bytes()).expect("the test's JSON")).map(|filter| filter.matches(object))
+        Filter::parse(&Json::parse(filter.as_bytes()).expect("the test's JSON"))
+            .map(|filter| filter.matches(object))
     }
 
     #[test]
     fn the_subset_holds() {
-        let asset = json!({ "assetId": "m1", "type": "balance", "balancerule": { "to": "g" }, "n": 5, "flag": true });
+        let asset =
+            json!({ "assetId": "m1", "type": "balance", "balancerule": { "to": "g" }, "n": 5, "flag": true });
         for (filter, yes) in [
             ("{}", true),
             (r#"{"assetId":"m1"}"#, true),

@@ -21,7 +21,9 @@ pub(crate) fn missing(backend: &dyn Backend) -> Vec<String> {
     match status.ready_at {
         None => missing.push("it isn't known yet what was committed when the node started".to_owned()),
         Some(index) if applied < index => {
-            missing.push(format!("the log is applied up to {applied} of the {index} that were committed at the start"));
+            missing.push(format!(
+                "the log is applied up to {applied} of the {index} that were committed at the start"
+            ));
         }
         Some(_) => {}
     }
@@ -37,8 +39,16 @@ pub(crate) async fn healthz(State(edge): State<Edge>) -> Response {
 /// The node can take work: it has a leader, has applied what was committed when it started, and has no alarm.
 pub(crate) async fn readyz(State(edge): State<Edge>) -> Response {
     let missing = missing(&*edge.backend);
-    let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    answer::json(status, &json!({ "ready": missing.is_empty(), "missing": missing }), edge.now())
+    let status = if missing.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    answer::json(
+        status,
+        &json!({ "ready": missing.is_empty(), "missing": missing }),
+        edge.now(),
+    )
 }
 
 /// Prometheus's text.
@@ -46,5 +56,9 @@ pub(crate) async fn metrics(State(edge): State<Edge>) -> Response {
     let ready = missing(&*edge.backend).is_empty();
     let text = edge.metrics.text(&*edge.backend, ready);
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    ([(CONTENT_TYPE, kind), (NOW, HeaderValue::from(edge.now().get()))], text).into_response()
+    (
+        [(CONTENT_TYPE, kind), (NOW, HeaderValue::from(edge.now().get()))],
+        text,
+    )
+        .into_response()
 }

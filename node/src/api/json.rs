@@ -55,7 +55,9 @@ impl Json {
     fn build(raw: &str, depth: usize) -> Result<Json, Malformed> {
         let first = raw.bytes().next().unwrap_or(b'n');
         if depth >= MAX_DEPTH && matches!(first, b'[' | b'{') {
-            return Err(Malformed { message: format!("nested more than {MAX_DEPTH} deep") });
+            return Err(Malformed {
+                message: format!("nested more than {MAX_DEPTH} deep"),
+            });
         }
         Ok(match first {
             b'{' => {
@@ -70,7 +72,11 @@ impl Json {
             b'[' => {
                 let items: Items<'_> = serde_json::from_str(raw).map_err(unplaced)?;
                 Json::List(
-                    items.0.into_iter().map(|value| Json::build(value.get(), depth + 1)).collect::<Result<_, _>>()?,
+                    items
+                        .0
+                        .into_iter()
+                        .map(|value| Json::build(value.get(), depth + 1))
+                        .collect::<Result<_, _>>()?,
                 )
             }
             b'"' => Json::Text(serde_json::from_str(raw).map_err(unplaced)?),
@@ -135,14 +141,18 @@ fn quoted(text: &str) -> String {
 }
 
 fn malformed(error: serde_json::Error) -> Malformed {
-    Malformed { message: error.to_string() }
+    Malformed {
+        message: error.to_string(),
+    }
 }
 
 /// The syntax was checked, so the error is about a part, and its line and column would mislead.
 fn unplaced(error: serde_json::Error) -> Malformed {
     let message = error.to_string();
     let end = message.rfind(" at line ").unwrap_or(message.len());
-    Malformed { message: message[..end].to_owned() }
+    Malformed {
+        message: message[..end].to_owned(),
+    }
 }
 
 struct Fields<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
@@ -161,7 +171,10 @@ impl<'de> Deserialize<'de> for Fields<'de> {
                 let mut fields = BTreeMap::new();
                 while let Some((Name(name), value)) = map.next_entry()? {
                     if fields.contains_key(&name) {
-                        return Err(A::Error::custom(format_args!("the name {} stands twice in one object", quoted(&name))));
+                        return Err(A::Error::custom(format_args!(
+                            "the name {} stands twice in one object",
+                            quoted(&name)
+                        )));
                     }
                     fields.insert(name, value);
                 }
@@ -209,7 +222,13 @@ mod tests {
 
     #[test]
     fn numbers_stay_as_written() {
-        for number in ["2.4999999999999999999999999", "-0", "1e400", "9007199254740993", "0.5E-1"] {
+        for number in [
+            "2.4999999999999999999999999",
+            "-0",
+            "1e400",
+            "9007199254740993",
+            "0.5E-1",
+        ] {
             assert_eq!(parse(number), Ok(Json::Number(number.to_owned())));
         }
     }
@@ -236,7 +255,12 @@ mod tests {
             let error = parse(text).expect_err(text);
             assert!(error.contains(part), "{text}: {error}");
         }
-        assert!(Json::parse(b"\"\xff\"").expect_err("not UTF-8").message.contains("byte 1"));
+        assert!(
+            Json::parse(b"\"\xff\"")
+                .expect_err("not UTF-8")
+                .message
+                .contains("byte 1")
+        );
     }
 
     #[test]

@@ -50,7 +50,14 @@ async fn get(call: Call) -> Result<Answer, Fault> {
     let asset = call.params.required("assetId", params::asset)?;
     let ledger = call.ledger();
     known(&ledger, &asset)?;
-    Ok(Value::from(ledger.merit_order(&asset).into_iter().map(wire::contract).collect::<Vec<_>>()).into())
+    Ok(Value::from(
+        ledger
+            .merit_order(&asset)
+            .into_iter()
+            .map(wire::contract)
+            .collect::<Vec<_>>(),
+    )
+    .into())
 }
 
 /// EAF's clients send whole contracts; what counts is which.
@@ -69,7 +76,9 @@ fn named(json: &Json) -> Result<ContractId, Wrong> {
 async fn set(call: Call) -> Result<Answer, Fault> {
     let action = Action::SetMeritOrder {
         asset: call.params.required("assetId", params::asset)?,
-        contracts: call.params.required("mol", list("a list of contracts or contract ids", named))?,
+        contracts: call
+            .params
+            .required("mol", list("a list of contracts or contract ids", named))?,
     };
     let receipt = call.submit(action).await?;
     outcome::answer(&call, receipt).await

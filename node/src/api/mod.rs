@@ -94,8 +94,15 @@ impl Edge {
 
 /// All that a node serves over HTTP.
 pub fn router<B: Backend>(backend: Arc<B>, cluster: &Cluster) -> Router {
-    let limits = Limits { body_bytes: cluster.limits.body_bytes, batch: cluster.limits.batch };
-    let edge = Edge { backend, limits, metrics: Arc::new(Metrics::new()) };
+    let limits = Limits {
+        body_bytes: cluster.limits.body_bytes,
+        batch: cluster.limits.batch,
+    };
+    let edge = Edge {
+        backend,
+        limits,
+        metrics: Arc::new(Metrics::new()),
+    };
     Router::new()
         .route("/", get(page::page))
         .route("/healthz", get(health::healthz))
@@ -118,7 +125,11 @@ async fn dispatch(State(edge): State<Edge>, request: Request) -> Response {
         Err(fault) => Err(fault),
     };
     let response = match result {
-        Ok(answer) => answer::json(axum::http::StatusCode::OK, &answer.body, answer.now.unwrap_or_else(|| edge.now())),
+        Ok(answer) => answer::json(
+            axum::http::StatusCode::OK,
+            &answer.body,
+            answer.now.unwrap_or_else(|| edge.now()),
+        ),
         Err(fault) => {
             let now = fault.now().unwrap_or_else(|| edge.now());
             let mut response = answer::json(fault.status().0, &fault.body(now), now);
@@ -126,19 +137,29 @@ async fn dispatch(State(edge): State<Edge>, request: Request) -> Response {
             response
         }
     };
-    edge.metrics.answered(action, response.status().as_u16(), begun.elapsed());
+    edge.metrics
+        .answered(action, response.status().as_u16(), begun.elapsed());
     response
 }
 
 fn find(path: &str, method: &Method) -> Result<&'static Route, Fault> {
-    let mut parts = path.strip_prefix("/api/").unwrap_or_default().trim_end_matches('/').split('/');
+    let mut parts = path
+        .strip_prefix("/api/")
+        .unwrap_or_default()
+        .trim_end_matches('/')
+        .split('/');
     let (service, action) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let route = route::find(service, action).filter(|_| parts.next().is_none()).ok_or_else(|| Fault::NoSuchAction {
-        name: path.chars().take(120).collect(),
-        hint: route::similar(service, action).map(|route| route.name),
-    })?;
+    let route = route::find(service, action)
+        .filter(|_| parts.next().is_none())
+        .ok_or_else(|| Fault::NoSuchAction {
+            name: path.chars().take(120).collect(),
+            hint: route::similar(service, action).map(|route| route.name),
+        })?;
     if !route.methods.allow(method) {
-        return Err(Fault::Method { route, method: method.to_string() });
+        return Err(Fault::Method {
+            route,
+            method: method.to_string(),
+        });
     }
     Ok(route)
 }

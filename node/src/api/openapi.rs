@@ -47,21 +47,33 @@ pub(crate) fn document() -> Value {
             let operation = operation(route, &method);
             methods.insert(method, operation);
         }
-        paths.insert(format!("/api/{}/{}", route.service(), route.action()), Value::Object(methods));
+        paths.insert(
+            format!("/api/{}/{}", route.service(), route.action()),
+            Value::Object(methods),
+        );
     }
     let plain = |about: &str, kind: &str| {
         json!({ "get": { "summary": about, "tags": ["operation"], "responses": {
             "200": { "description": "so it is", "content": { kind: {} } } } } })
     };
-    paths.insert("/healthz".to_owned(), plain("The process lives.", "application/json"));
+    paths.insert(
+        "/healthz".to_owned(),
+        plain("The process lives.", "application/json"),
+    );
     let mut ready = plain(
         "The node has a leader, has applied what was committed when it started, and has no alarm.",
         "application/json",
     );
     ready["get"]["responses"]["503"] = json!({ "description": "not so; `missing` says what is" });
     paths.insert("/readyz".to_owned(), ready);
-    paths.insert("/metrics".to_owned(), plain("Metrics for Prometheus.", "application/openmetrics-text"));
-    paths.insert("/api/openapi.json".to_owned(), plain("This document.", "application/json"));
+    paths.insert(
+        "/metrics".to_owned(),
+        plain("Metrics for Prometheus.", "application/openmetrics-text"),
+    );
+    paths.insert(
+        "/api/openapi.json".to_owned(),
+        plain("This document.", "application/json"),
+    );
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -137,7 +149,12 @@ fn body(route: &Route) -> Value {
             (param.name.to_owned(), schema)
         })
         .collect();
-    let required: Vec<_> = route.params.iter().filter(|param| param.required).map(|param| param.name).collect();
+    let required: Vec<_> = route
+        .params
+        .iter()
+        .filter(|param| param.required)
+        .map(|param| param.name)
+        .collect();
     let fields = json!({
         "type": "object",
         "properties": properties,
@@ -172,9 +189,16 @@ fn responses(route: &Route) -> Value {
     );
     let mut errors: BTreeMap<u16, Vec<String>> = BTreeMap::new();
     for (status, code, about) in CODES.iter().filter(|(_, code, _)| may(route, code)) {
-        errors.entry(*status).or_default().push(format!("`{code}`: {about}"));
+        errors
+            .entry(*status)
+            .or_default()
+            .push(format!("`{code}`: {about}"));
     }
-    for code in route.refusals.iter().filter(|code| !CODES.iter().any(|(_, known, _)| known == *code)) {
+    for code in route
+        .refusals
+        .iter()
+        .filter(|code| !CODES.iter().any(|(_, known, _)| known == *code))
+    {
         let status = if code.starts_with("unknown_") { 404 } else { 409 };
         errors.entry(status).or_default().push(format!("`{code}`"));
     }
@@ -193,13 +217,17 @@ fn responses(route: &Route) -> Value {
 
 /// Whether a route can answer this code at all.
 fn may(route: &Route, code: &str) -> bool {
-    let (writes, reads) =
-        (route.access == Access::Write, matches!(route.access, Access::Read | Access::ReadSealed));
+    let (writes, reads) = (
+        route.access == Access::Write,
+        matches!(route.access, Access::Read | Access::ReadSealed),
+    );
     let names = |name: &str| route.declares(name);
     match code {
         "bad_signature" | "unknown_signer" => route.body == Body::Bytes,
         "not_admin" | "not_auditor" => route.refusals.contains(&code),
-        "unsigned_refused" | "nonce_reused" | "expired" | "busy" | "action_too_large" | "outcome_unknown" => writes,
+        "unsigned_refused" | "nonce_reused" | "expired" | "busy" | "action_too_large" | "outcome_unknown" => {
+            writes
+        }
         "unknown_asset" => names("assetId") || names("under"),
         "unknown_contract" => route.refusals.contains(&code),
         "batch_too_large" => route.body == Body::Batch,
@@ -222,7 +250,10 @@ mod tests {
             std::fs::write(path, DOCUMENT.as_str()).expect("writable");
         }
         let there = std::fs::read_to_string(path).expect("checked in");
-        assert!(there == *DOCUMENT, "openapi.json is out of date; run: UPDATE=1 cargo test -p gridseal openapi");
+        assert!(
+            there == *DOCUMENT,
+            "openapi.json is out of date; run: UPDATE=1 cargo test -p gridseal openapi"
+        );
     }
 
     #[test]

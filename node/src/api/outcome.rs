@@ -7,8 +7,8 @@ use ledger::{Outcome, Settlement, Statement, StatementId};
 use serde_json::{Value, json};
 
 use super::answer::Answer;
-use super::balancing::sealed;
 use super::backend::Receipt;
+use super::balancing::sealed;
 use super::call::Call;
 use super::error::Fault;
 use super::wire;
@@ -17,7 +17,10 @@ use super::wire;
 pub(crate) async fn answer(call: &Call, receipt: Receipt) -> Result<Answer, Fault> {
     let body = match &receipt.outcome {
         Outcome::Refused { refusal } => {
-            return Err(Fault::Refused { refusal: refusal.clone(), now: Some(receipt.now) });
+            return Err(Fault::Refused {
+                refusal: refusal.clone(),
+                now: Some(receipt.now),
+            });
         }
         Outcome::Began { cluster, index } => json!({ "cluster": cluster, "index": index }),
         Outcome::Asset { index, .. } | Outcome::AuditRule { index } | Outcome::Node { index } => {
@@ -30,16 +33,27 @@ pub(crate) async fn answer(call: &Call, receipt: Receipt) -> Result<Answer, Faul
             body
         }
         Outcome::MeritOrder { contracts, .. } => contracts.iter().map(wire::contract).collect(),
-        Outcome::Settled { index, count, autoseals, .. } => {
+        Outcome::Settled {
+            index,
+            count,
+            autoseals,
+            ..
+        } => {
             let mut body = json!({ "accepted": count, "index": index });
             if !autoseals.is_empty() {
                 body["autoseals"] = autoseals.iter().map(autoseal).collect();
             }
             body
         }
-        Outcome::Sealed { index, seal } => sealed_now(call, *index, std::slice::from_ref(seal)).await.pop().unwrap_or_default(),
+        Outcome::Sealed { index, seal } => sealed_now(call, *index, std::slice::from_ref(seal))
+            .await
+            .pop()
+            .unwrap_or_default(),
         Outcome::EpochSealed { index, seals, held } => {
-            let held: Vec<Value> = held.iter().map(|held| wire::held(&held.asset, &held.refusal)).collect();
+            let held: Vec<Value> = held
+                .iter()
+                .map(|held| wire::held(&held.asset, &held.refusal))
+                .collect();
             let block = (!seals.is_empty()).then_some(*index);
             json!({ "seals": sealed_now(call, *index, seals).await, "held": held, "index": index, "block": block })
         }
@@ -57,9 +71,16 @@ async fn sealed_now(call: &Call, block: u64, seals: &[SealRef]) -> Vec<Value> {
         let ledger = call.ledger();
         let record = |seal: &SealRef| ledger.seal_record(&seal.asset, seal.epoch, Some(seal.version));
         // Seals are immutable and this one is applied, so there is a record of each.
-        seals.iter().filter_map(record).map(|record| sealed::render(&ledger, record)).collect()
+        seals
+            .iter()
+            .filter_map(record)
+            .map(|record| sealed::render(&ledger, record))
+            .collect()
     };
-    rendered.into_iter().map(|seal| seal.finish(&*call.backend, signed)).collect()
+    rendered
+        .into_iter()
+        .map(|seal| seal.finish(&*call.backend, signed))
+        .collect()
 }
 
 /// What became of an `autoseal` within a batch.
@@ -75,11 +96,22 @@ pub(crate) fn autoseal(autoseal: &Autoseal) -> Value {
 
 /// The answer to a single settlement: the statement it became.
 pub(crate) async fn settled(call: &Call, receipt: Receipt, settlement: &Settlement) -> Result<Answer, Fault> {
-    let Outcome::Settled { index, first, autoseals, .. } = &receipt.outcome else {
+    let Outcome::Settled {
+        index,
+        first,
+        autoseals,
+        ..
+    } = &receipt.outcome
+    else {
         return answer(call, receipt).await;
     };
-    let statement: Option<Statement> =
-        call.ledger().statement(settlement.epoch, StatementId { index: *index, position: *first });
+    let statement: Option<Statement> = call.ledger().statement(
+        settlement.epoch,
+        StatementId {
+            index: *index,
+            position: *first,
+        },
+    );
     let mut body = json!({ "statement": statement.as_ref().map(wire::statement), "index": index });
     if let Some(sealed) = autoseals.first() {
         body["autoseal"] = autoseal(sealed);

@@ -18,6 +18,9 @@ use super::error::Fault;
 use super::json::Json;
 use super::route::{Body, Route};
 
+/// The last epoch there is.
+pub(crate) const LAST_EPOCH: i64 = EPOCHS.cast_signed() - 1;
+
 /// What a reader expected instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wrong {
@@ -50,17 +53,27 @@ impl Wrong {
 
     fn fault(self, field: String, got: &Json) -> Fault {
         match self {
-            Wrong::Expected(expected) => Fault::Invalid { field, got: got.shown(), expected },
-            Wrong::Range(expected) => Fault::OutOfRange { field, got: got.shown(), expected },
+            Wrong::Expected(expected) => Fault::Invalid {
+                field,
+                got: got.shown(),
+                expected,
+            },
+            Wrong::Range(expected) => Fault::OutOfRange {
+                field,
+                got: got.shown(),
+                expected,
+            },
             Wrong::Within { part, got, wrong } => {
                 let field = field + &part;
                 match *wrong {
                     Wrong::Expected(expected) => Fault::Invalid { field, got, expected },
                     Wrong::Range(expected) => Fault::OutOfRange { field, got, expected },
                     // Parts don't have parts; the outer name would do if they had.
-                    Wrong::Within { wrong, got, .. } => {
-                        Fault::Invalid { field, got, expected: wrong.expectation().to_owned() }
-                    }
+                    Wrong::Within { wrong, got, .. } => Fault::Invalid {
+                        field,
+                        got,
+                        expected: wrong.expectation().to_owned(),
+                    },
                 }
             }
         }
@@ -83,12 +96,19 @@ impl Params {
         prefix: String,
         fields: BTreeMap<String, Json>,
     ) -> Result<Params, Fault> {
-        let params = Params { route, prefix, fields };
+        let params = Params {
+            route,
+            prefix,
+            fields,
+        };
         if route.body != Body::OpenFields
             && let Some(name) = params.fields.keys().find(|name| !route.declares(name))
         {
             let known = route.params.iter().map(|param| param.name).collect();
-            return Err(Fault::Unknown { field: params.name(name), known });
+            return Err(Fault::Unknown {
+                field: params.name(name),
+                known,
+            });
         }
         Ok(params)
     }
@@ -103,10 +123,16 @@ impl Params {
         name: &'static str,
         read: impl FnOnce(&Json) -> Result<T, Wrong>,
     ) -> Result<Option<T>, Fault> {
-        debug_assert!(self.route.declares(name), "{} doesn't declare {name}", self.route.name);
+        debug_assert!(
+            self.route.declares(name),
+            "{} doesn't declare {name}",
+            self.route.name
+        );
         match self.fields.get(name) {
             None | Some(Json::Null) => Ok(None),
-            Some(value) => read(value).map(Some).map_err(|wrong| wrong.fault(self.name(name), value)),
+            Some(value) => read(value)
+                .map(Some)
+                .map_err(|wrong| wrong.fault(self.name(name), value)),
         }
     }
 
@@ -120,8 +146,13 @@ impl Params {
             Some(value) => Ok(value),
             None => {
                 // No reader takes null, so it says what it wants instead.
-                let expected = read(&Json::Null).err().map(|wrong| wrong.expectation().to_owned());
-                Err(Fault::Missing { field: self.name(name), expected: expected.unwrap_or_default() })
+                let expected = read(&Json::Null)
+                    .err()
+                    .map(|wrong| wrong.expectation().to_owned());
+                Err(Fault::Missing {
+                    field: self.name(name),
+                    expected: expected.unwrap_or_default(),
+                })
             }
         }
     }
@@ -133,8 +164,15 @@ impl Params {
 
     /// A fault about one of the parameters.
     pub(crate) fn invalid(&self, name: &'static str, expected: impl Display) -> Fault {
-        let got = self.fields.get(name).map_or_else(|| "not given".to_owned(), Json::shown);
-        Fault::Invalid { field: self.name(name), got, expected: expected.to_string() }
+        let got = self
+            .fields
+            .get(name)
+            .map_or_else(|| "not given".to_owned(), Json::shown);
+        Fault::Invalid {
+            field: self.name(name),
+            got,
+            expected: expected.to_string(),
+        }
     }
 }
 
@@ -142,7 +180,9 @@ impl Params {
 pub(crate) fn text(json: &Json) -> Result<String, Wrong> {
     const WHAT: &str = "a string of at most 256 characters, none of them a control character";
     match json {
-        Json::Text(text) if text.chars().count() <= 256 && !text.chars().any(char::is_control) => Ok(text.clone()),
+        Json::Text(text) if text.chars().count() <= 256 && !text.chars().any(char::is_control) => {
+            Ok(text.clone())
+        }
         _ => expected(WHAT),
     }
 }
@@ -168,7 +208,9 @@ pub(crate) fn contract(json: &Json) -> Result<ContractId, Wrong> {
 /// A settlement's label.
 pub(crate) fn label(json: &Json) -> Result<Label, Wrong> {
     match json {
-        Json::Text(text) => Label::try_from(text.as_str()).or_else(|error| expected(format_args!("{LABEL}; {error}"))),
+        Json::Text(text) => {
+            Label::try_from(text.as_str()).or_else(|error| expected(format_args!("{LABEL}; {error}")))
+        }
         _ => expected(LABEL),
     }
 }
@@ -202,7 +244,9 @@ fn number(json: &Json) -> Option<&str> {
 pub(crate) fn whole(min: i64, max: i64) -> impl Fn(&Json) -> Result<i64, Wrong> {
     move |json| {
         let what = || format!("a whole number from {min} to {max}");
-        let Some(text) = number(json) else { return expected(what()) };
+        let Some(text) = number(json) else {
+            return expected(what());
+        };
         let (integer, fraction) = text.split_once('.').unwrap_or((text, "0"));
         let digits = integer.strip_prefix('-').unwrap_or(integer);
         let is_whole = !digits.is_empty()
@@ -223,7 +267,9 @@ pub(crate) fn whole(min: i64, max: i64) -> impl Fn(&Json) -> Result<i64, Wrong> 
 pub(crate) fn rounded(min: i64, max: i64) -> impl Fn(&Json) -> Result<i64, Wrong> {
     move |json| {
         let what = || format!("a number from {min} to {max}");
-        let Some(text) = number(json) else { return expected(what()) };
+        let Some(text) = number(json) else {
+            return expected(what());
+        };
         match round_decimal(text) {
             Ok(value) if (min..=max).contains(&value) => Ok(value),
             Ok(_) | Err(DecimalError::TooLarge { .. }) => Err(Wrong::Range(what())),
@@ -234,8 +280,7 @@ pub(crate) fn rounded(min: i64, max: i64) -> impl Fn(&Json) -> Result<i64, Wrong
 
 /// An epoch.
 pub(crate) fn epoch(json: &Json) -> Result<Epoch, Wrong> {
-    // EPOCHS is 2^40.
-    let value = whole(0, EPOCHS as i64 - 1)(json)?;
+    let value = whole(0, LAST_EPOCH)(json)?;
     Epoch::new(value.unsigned_abs()).or_else(expected)
 }
 
@@ -262,19 +307,28 @@ pub(crate) fn money(json: &Json) -> Result<MicroCurrency, Wrong> {
 /// How many, at most; more is clamped, not refused.
 pub(crate) fn page(limit: usize) -> impl Fn(&Json) -> Result<usize, Wrong> {
     move |json| {
-        let value = whole(1, i64::MAX)(json).map_err(|_| Wrong::Expected(format!("a whole number from 1 to {limit}")))?;
+        let value = whole(1, i64::MAX)(json)
+            .map_err(|_| Wrong::Expected(format!("a whole number from 1 to {limit}")))?;
         Ok(usize::try_from(value).unwrap_or(usize::MAX).min(limit))
     }
 }
 
 /// One of these words.
-pub(crate) fn word<T: Copy>(all: &'static [T], spell: fn(T) -> &'static str) -> impl Fn(&Json) -> Result<T, Wrong> {
+pub(crate) fn word<T: Copy>(
+    all: &'static [T],
+    spell: fn(T) -> &'static str,
+) -> impl Fn(&Json) -> Result<T, Wrong> {
     move |json| {
         let found = match json {
             Json::Text(text) => all.iter().copied().find(|word| spell(*word) == text),
             _ => None,
         };
-        let words = || all.iter().map(|word| format!("`{}`", spell(*word))).collect::<Vec<_>>().join(", ");
+        let words = || {
+            all.iter()
+                .map(|word| format!("`{}`", spell(*word)))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         found.map_or_else(|| expected(format_args!("one of {}", words())), Ok)
     }
 }
@@ -282,7 +336,9 @@ pub(crate) fn word<T: Copy>(all: &'static [T], spell: fn(T) -> &'static str) -> 
 /// A balancing rule: `{from?, to?}`.
 pub(crate) fn rule(json: &Json) -> Result<Rule, Wrong> {
     const WHAT: &str = "an object {from?, to?} of asset ids";
-    let Json::Object(fields) = json else { return expected(WHAT) };
+    let Json::Object(fields) = json else {
+        return expected(WHAT);
+    };
     let mut rule = Rule::default();
     for (name, value) in fields {
         let side = match name.as_str() {
@@ -291,7 +347,11 @@ pub(crate) fn rule(json: &Json) -> Result<Rule, Wrong> {
             _ => {
                 let part = format!(".{}", name.chars().take(80).collect::<String>());
                 let wrong = Box::new(Wrong::Expected(WHAT.to_owned()));
-                return Err(Wrong::Within { part, got: value.shown(), wrong });
+                return Err(Wrong::Within {
+                    part,
+                    got: value.shown(),
+                    wrong,
+                });
             }
         };
         if *value != Json::Null {
@@ -353,10 +413,18 @@ mod tests {
 
     #[test]
     fn numbers_may_stand_in_strings_and_nothing_else_does() {
-        for (text, value) in [("1337", 1337), ("\"1337\"", 1337), ("1337.0", 1337), ("0", 0), ("\"00012\"", 12)] {
+        for (text, value) in [
+            ("1337", 1337),
+            ("\"1337\"", 1337),
+            ("1337.0", 1337),
+            ("0", 0),
+            ("\"00012\"", 12),
+        ] {
             assert_eq!(read(epoch, text).map(Epoch::get), Ok(value), "{text}");
         }
-        for text in ["13.37", "\"abc\"", "\"\"", "null", "true", "[1]", "{}", "1e3", "\" 1\"", "\"1,5\"", "\"+1\""] {
+        for text in [
+            "13.37", "\"abc\"", "\"\"", "null", "true", "[1]", "{}", "1e3", "\" 1\"", "\"1,5\"", "\"+1\"",
+        ] {
             assert!(matches!(read(epoch, text), Err(Wrong::Expected(_))), "{text}");
         }
         for text in ["-1", "1099511627776", "99999999999999999999999", "\"-5\""] {
@@ -377,10 +445,16 @@ mod tests {
             assert_eq!(read(signed_energy, text).map(Wh::get), Ok(value), "{text}");
         }
         for text in ["9007199254740992", "-1e16", "1e400"] {
-            assert!(matches!(read(signed_energy, text), Err(Wrong::Range(_))), "{text}");
+            assert!(
+                matches!(read(signed_energy, text), Err(Wrong::Range(_))),
+                "{text}"
+            );
         }
         for text in ["\"NaN\"", "\"\"", "null", "false", "[]"] {
-            assert!(matches!(read(signed_energy, text), Err(Wrong::Expected(_))), "{text}");
+            assert!(
+                matches!(read(signed_energy, text), Err(Wrong::Expected(_))),
+                "{text}"
+            );
         }
         assert!(matches!(read(energy, "-1"), Err(Wrong::Range(_))));
         assert_eq!(read(energy, "-0.4").map(Wh::get), Ok(0));
@@ -400,9 +474,18 @@ mod tests {
     #[test]
     fn rules_name_what_is_wrong_in_them() {
         let good = read(rule, r#"{"to":"x","from":null}"#).expect("a rule");
-        assert_eq!((good.to.as_ref().map(AssetId::as_str), good.from), (Some("x"), None));
-        for (text, part) in [(r#"{"to":7}"#, ".to"), (r#"{"from":""}"#, ".from"), (r#"{"via":"x"}"#, ".via")] {
-            let Err(Wrong::Within { part: at, .. }) = read(rule, text) else { panic!("{text} was taken") };
+        assert_eq!(
+            (good.to.as_ref().map(AssetId::as_str), good.from),
+            (Some("x"), None)
+        );
+        for (text, part) in [
+            (r#"{"to":7}"#, ".to"),
+            (r#"{"from":""}"#, ".from"),
+            (r#"{"via":"x"}"#, ".via"),
+        ] {
+            let Err(Wrong::Within { part: at, .. }) = read(rule, text) else {
+                panic!("{text} was taken")
+            };
             assert_eq!(at, part);
         }
         assert!(matches!(read(rule, "\"x\""), Err(Wrong::Expected(_))));
@@ -428,7 +511,10 @@ mod tests {
     fn keys_come_in_two_spellings() {
         let key = PublicKey([7; 32]);
         assert_eq!(read(public_key, &format!("\"{key}\"")), Ok(key));
-        assert_eq!(read(public_key, &format!("\"{}\"", ledger::jws::base64url(&key.0))), Ok(key));
+        assert_eq!(
+            read(public_key, &format!("\"{}\"", ledger::jws::base64url(&key.0))),
+            Ok(key)
+        );
         assert!(read(public_key, "\"07\"").is_err());
     }
 }

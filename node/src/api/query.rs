@@ -25,7 +25,10 @@ pub(crate) fn parse(query: &str) -> Result<BTreeMap<String, Json>, Malformed> {
     for (count, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let raw = name;
-        let fail = |message| Malformed { name: raw.chars().take(80).collect(), message };
+        let fail = |message| Malformed {
+            name: raw.chars().take(80).collect(),
+            message,
+        };
         if count >= MAX_VALUES {
             return Err(fail("there are more than 1000 values"));
         }
@@ -42,7 +45,9 @@ pub(crate) fn parse(query: &str) -> Result<BTreeMap<String, Json>, Malformed> {
 
 /// `a[b][c]` as its parts.
 fn path(name: &str) -> Option<Vec<&str>> {
-    let Some(open) = name.find('[') else { return (!name.is_empty()).then(|| vec![name]) };
+    let Some(open) = name.find('[') else {
+        return (!name.is_empty()).then(|| vec![name]);
+    };
     let (first, mut rest) = name.split_at(open);
     if first.is_empty() {
         return None;
@@ -60,7 +65,9 @@ fn path(name: &str) -> Option<Vec<&str>> {
 }
 
 fn insert(into: &mut BTreeMap<String, Json>, path: &[&str], value: String) -> Result<(), &'static str> {
-    let Some((part, rest)) = path.split_first() else { return Err("the name is empty") };
+    let Some((part, rest)) = path.split_first() else {
+        return Err("the name is empty");
+    };
     let part = match *part {
         // The next place of a list.
         "" => into.len().to_string(),
@@ -114,8 +121,14 @@ mod tests {
             ("a=1&b=x+y%21", r#"{"a":"1","b":"x y!"}"#),
             ("a", r#"{"a":""}"#),
             ("a==", r#"{"a":"="}"#),
-            ("balancerule[to]=x&balancerule[from]=y", r#"{"balancerule":{"from":"y","to":"x"}}"#),
-            ("q[$or][0][balancerule.to]=a", r#"{"q":{"$or":{"0":{"balancerule.to":"a"}}}}"#),
+            (
+                "balancerule[to]=x&balancerule[from]=y",
+                r#"{"balancerule":{"from":"y","to":"x"}}"#,
+            ),
+            (
+                "q[$or][0][balancerule.to]=a",
+                r#"{"q":{"$or":{"0":{"balancerule.to":"a"}}}}"#,
+            ),
             ("q%5Ba%5D=b", r#"{"q":{"a":"b"}}"#),
             ("l[]=a&l[]=b", r#"{"l":{"0":"a","1":"b"}}"#),
         ] {

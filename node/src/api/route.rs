@@ -50,7 +50,13 @@ impl Methods {
     pub(crate) fn list(self) -> &'static [Method] {
         const POST: &[Method] = &[Method::POST];
         const GET_POST: &[Method] = &[Method::GET, Method::POST];
-        const ANY: &[Method] = &[Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+        const ANY: &[Method] = &[
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ];
         match self {
             Methods::Post => POST,
             Methods::GetPost => GET_POST,
@@ -60,7 +66,11 @@ impl Methods {
 
     /// Whether this one is. `HEAD` is a `GET` whose body nobody sends.
     pub(crate) fn allow(self, method: &Method) -> bool {
-        let method = if *method == Method::HEAD { &Method::GET } else { method };
+        let method = if *method == Method::HEAD {
+            &Method::GET
+        } else {
+            method
+        };
         self.list().contains(method)
     }
 }
@@ -106,12 +116,22 @@ pub(crate) struct Param {
 
 /// A parameter that must be given.
 pub(crate) const fn required(name: &'static str, schema: &'static str, about: &'static str) -> Param {
-    Param { name, schema, required: true, about }
+    Param {
+        name,
+        schema,
+        required: true,
+        about,
+    }
 }
 
 /// A parameter that may be given.
 pub(crate) const fn optional(name: &'static str, schema: &'static str, about: &'static str) -> Param {
-    Param { name, schema, required: false, about }
+    Param {
+        name,
+        schema,
+        required: false,
+        about,
+    }
 }
 
 /// Schemas of parameters that many actions have.
@@ -127,7 +147,8 @@ pub(crate) mod schema {
     /// A quantity of energy.
     pub(crate) const ENERGY: &str = r#"{"type":"number","minimum":0,"maximum":9007199254740991}"#;
     /// A signed amount of money, or a rank.
-    pub(crate) const SIGNED: &str = r#"{"type":"number","minimum":-9007199254740991,"maximum":9007199254740991}"#;
+    pub(crate) const SIGNED: &str =
+        r#"{"type":"number","minimum":-9007199254740991,"maximum":9007199254740991}"#;
     /// A count.
     pub(crate) const COUNT: &str = r#"{"type":"integer","minimum":0}"#;
     /// A bare string.
@@ -139,7 +160,9 @@ pub(crate) mod schema {
 impl Route {
     /// The part before the dot.
     pub(crate) fn service(&self) -> &'static str {
-        self.name.split_once('.').map_or(self.name, |(service, _)| service)
+        self.name
+            .split_once('.')
+            .map_or(self.name, |(service, _)| service)
     }
 
     /// The part after it.
@@ -239,13 +262,22 @@ mod tests {
             ("balancing", "seel", Some("balancing.seal")),
             ("nothing", "likeThisAtAll", None),
         ] {
-            assert_eq!(similar(service, action).map(|route| route.name), meant, "{service}.{action}");
+            assert_eq!(
+                similar(service, action).map(|route| route.name),
+                meant,
+                "{service}.{action}"
+            );
         }
     }
 
     #[test]
     fn distances() {
-        for (a, b, d) in [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("abc", "abc", 0)] {
+        for (a, b, d) in [
+            ("", "", 0),
+            ("a", "", 1),
+            ("kitten", "sitting", 3),
+            ("abc", "abc", 0),
+        ] {
             assert_eq!(distance(a, b), d);
         }
     }

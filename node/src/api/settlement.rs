@@ -49,7 +49,9 @@ fn day_before(time: i64) -> i64 {
 }
 
 async fn retrieve(call: Call) -> Result<Answer, Fault> {
-    let consumption = call.params.required("consumption", rounded(-MAX_SETTLEMENT, MAX_SETTLEMENT))?;
+    let consumption = call
+        .params
+        .required("consumption", rounded(-MAX_SETTLEMENT, MAX_SETTLEMENT))?;
     let start = call.params.required("startTime", whole(0, LATEST))?;
     let end = call.params.required("endTime", whole(0, LATEST))?;
     if end <= start {
@@ -58,7 +60,10 @@ async fn retrieve(call: Call) -> Result<Answer, Fault> {
     let day = day_before(end) - day_before(start);
     let night = end - start - day;
     let sign = i128::from(consumption.signum());
-    let split = shares(i128::from(consumption.abs()), &[i128::from(day), i128::from(night)]);
+    let split = shares(
+        i128::from(consumption.abs()),
+        &[i128::from(day), i128::from(night)],
+    );
     let mut body = Map::new();
     for (label, share) in ["virtual_1", "virtual_2"].into_iter().zip(split) {
         if share != 0 {
@@ -77,7 +82,15 @@ mod tests {
     #[test]
     fn day_and_night_add_up() {
         let hours = |from: i64, to: i64| (day_before(to * HOUR) - day_before(from * HOUR)) / HOUR;
-        for (from, to, day) in [(0, 24, 16), (0, 6, 0), (6, 22, 16), (22, 30, 0), (5, 7, 1), (21, 23, 1), (12, 60, 32)] {
+        for (from, to, day) in [
+            (0, 24, 16),
+            (0, 6, 0),
+            (6, 22, 16),
+            (22, 30, 0),
+            (5, 7, 1),
+            (21, 23, 1),
+            (12, 60, 32),
+        ] {
             assert_eq!(hours(from, to), day, "{from}–{to}");
         }
     }

@@ -20,7 +20,12 @@ pub(crate) fn asset(asset: &Asset) -> Value {
         .metadata
         .iter()
         // A signed envelope may carry what is no JSON; it is shown as the text that it is.
-        .map(|(name, text)| (name.clone(), serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into())))
+        .map(|(name, text)| {
+            (
+                name.clone(),
+                serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into()),
+            )
+        })
         .collect();
     fields.insert("assetId".to_owned(), json!(asset.id));
     fields.insert("type".to_owned(), json!(asset.kind));

@@ -5,6 +5,7 @@
 //! `energy + upstreamenergy`.
 
 use futures::FutureExt;
+use ledger::journal::SealRecord;
 use ledger::seal::SealRef;
 use ledger::{AssetId, Epoch, Ledger, Refusal};
 use serde_json::{Value, json};
@@ -19,8 +20,10 @@ use crate::api::wire;
 
 /// Balances in one answer.
 const LIMIT: usize = 100;
-const PARAMS: &[Param] =
-    &[required("assetId", schema::ID, "the asset"), required("epoch", schema::EPOCH, "the epoch")];
+const PARAMS: &[Param] = &[
+    required("assetId", schema::ID, "the asset"),
+    required("epoch", schema::EPOCH, "the epoch"),
+];
 const BALANCE: &str =
     r##"{"oneOf":[{"$ref":"#/components/schemas/Sealed"},{"$ref":"#/components/schemas/OpenBalance"}]}"##;
 
@@ -89,15 +92,19 @@ pub(crate) const ROUTES: &[Route] = &[
 /// A balance that may still lack its token.
 enum Draft {
     Open(Value),
-    Sealed(u64, sealed::Sealed),
+    Sealed(u64, Box<sealed::Sealed>),
 }
 
 impl Draft {
     fn of(ledger: &Ledger, asset: &AssetId, epoch: Epoch) -> Draft {
         match ledger.seal_record(asset, epoch, None) {
-            Some(record) => Draft::Sealed(record.index, sealed::render(ledger, record)),
+            Some(record) => Draft::sealed(ledger, record),
             None => Draft::Open(open(ledger, asset, epoch)),
         }
+    }
+
+    fn sealed(ledger: &Ledger, record: &SealRecord) -> Draft {
+        Draft::Sealed(record.index, Box::new(sealed::render(ledger, record)))
     }
 
     /// Reads don't wait for a signature: what isn't signed by now has no token.
@@ -115,7 +122,10 @@ impl Draft {
 /// The balance of a journal, none of which is sealed.
 fn open(ledger: &Ledger, asset: &AssetId, epoch: Epoch) -> Value {
     let statements = ledger.journal(asset, epoch).unwrap_or_default().statements;
-    let rule = ledger.asset(asset).map(|asset| asset.rule.clone()).unwrap_or_default();
+    let rule = ledger
+        .asset(asset)
+        .map(|asset| asset.rule.clone())
+        .unwrap_or_default();
     let (upstream_from, upstream_to) = (rule.upstream_from(), rule.upstream_to());
     let all = ledger.balance(asset, epoch).unwrap_or_default().all;
     let (all_in, all_out) = (all.total_in(), all.total_out());
@@ -132,9 +142,16 @@ fn open(ledger: &Ledger, asset: &AssetId, epoch: Epoch) -> Value {
     let energy = all_out.energy - all_in.energy;
     let co2 = all_out.co2 - all_in.co2;
     let clearing = energy + upstream_energy;
-    let draws = if clearing == 0 { upstream_energy > 0 } else { clearing > 0 };
-    let (upstream, from, to) =
-        if draws { (&upstream_from, &upstream_from, asset) } else { (&upstream_to, asset, &upstream_to) };
+    let draws = if clearing == 0 {
+        upstream_energy > 0
+    } else {
+        clearing > 0
+    };
+    let (upstream, from, to) = if draws {
+        (&upstream_from, &upstream_from, asset)
+    } else {
+        (&upstream_to, asset, &upstream_to)
+    };
     json!({
         "assetId": asset,
         "epoch": epoch,
@@ -181,8 +198,16 @@ async fn unsealed(call: Call) -> Result<Answer, Fault> {
     match ledger.seal_record(&asset, epoch, None) {
         None => Ok(open(&ledger, &asset, epoch).into()),
         Some(record) => {
-            let seal = SealRef { asset, epoch, version: record.seal.version };
-            Err(Refusal::AlreadySealed { seal, digest: record.digest }.into())
+            let seal = SealRef {
+                asset,
+                epoch,
+                version: record.seal.version,
+            };
+            Err(Refusal::AlreadySealed {
+                seal,
+                digest: record.digest,
+            }
+            .into())
         }
     }
 }
@@ -192,7 +217,7 @@ async fn versions(call: Call) -> Result<Answer, Fault> {
     let drafts: Vec<Draft> = {
         let ledger = call.ledger();
         let records = ledger.seals(&asset, epoch).iter().rev();
-        records.map(|record| Draft::Sealed(record.index, sealed::render(&ledger, record))).collect()
+        records.map(|record| Draft::sealed(&ledger, record)).collect()
     };
     Ok(Value::from_iter(drafts.into_iter().map(|draft| draft.finish(&call))).into())
 }
@@ -211,7 +236,10 @@ async fn latest(call: Call) -> Result<Answer, Fault> {
         let ledger = call.ledger();
         known(&ledger, &asset)?;
         let epochs = ledger.epochs_of(&asset, before, n);
-        epochs.into_iter().map(|epoch| (time(&ledger, epoch), Draft::of(&ledger, &asset, epoch))).collect()
+        epochs
+            .into_iter()
+            .map(|epoch| (time(&ledger, epoch), Draft::of(&ledger, &asset, epoch)))
+            .collect()
     };
     let balances = drafts.into_iter().map(|(time, draft)| {
         let mut balance = draft.finish(&call);

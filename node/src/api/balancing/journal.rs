@@ -48,7 +48,11 @@ pub(crate) const ROUTES: &[Route] = &[
         params: &[
             optional("assetId", schema::ID, "only what is late for this asset"),
             optional("epoch", schema::EPOCH, "only in this epoch"),
-            optional("limit", schema::LIMIT, "at most so many; 1000 if not given, at most 10000"),
+            optional(
+                "limit",
+                schema::LIMIT,
+                "at most so many; 1000 if not given, at most 10000",
+            ),
         ],
         answer: STATEMENTS,
         refusals: &[],
@@ -61,7 +65,10 @@ pub(crate) const ROUTES: &[Route] = &[
         body: Body::Fields,
         about: "An asset's statements as EAF shows them: with `sealed`, the `time` of the epoch, and whether the other \
                 side is its upstream. Without an epoch: the newest 50, newest first.",
-        params: &[required("assetId", schema::ID, "the asset"), optional("epoch", schema::EPOCH, "the epoch")],
+        params: &[
+            required("assetId", schema::ID, "the asset"),
+            optional("epoch", schema::EPOCH, "the epoch"),
+        ],
         answer: STATEMENTS,
         refusals: &[],
         handler: |call| Box::pin(statements(call)),
@@ -72,7 +79,11 @@ pub(crate) const ROUTES: &[Route] = &[
         access: Access::ReadSealed,
         body: Body::Fields,
         about: "The newest 50 open statements, newest first, of the assets last booked on or of those that match.",
-        params: &[optional("q", schema::STRING, "an asset's exact id, or a regular expression")],
+        params: &[optional(
+            "q",
+            schema::STRING,
+            "an asset's exact id, or a regular expression",
+        )],
         answer: STATEMENTS,
         refusals: &[],
         handler: |call| Box::pin(assets(call)),
@@ -83,12 +94,20 @@ async fn journal(call: Call) -> Result<Answer, Fault> {
     let asset = call.params.required("assetId", params::asset)?;
     let epoch = call.params.required("epoch", params::epoch)?;
     let offset = call.params.optional("offset", whole(0, i64::MAX))?.unwrap_or(0);
-    let limit = call.params.optional("limit", page(usize::MAX))?.unwrap_or(usize::MAX);
+    let limit = call
+        .params
+        .optional("limit", page(usize::MAX))?
+        .unwrap_or(usize::MAX);
     let ledger = call.ledger();
     known(&ledger, &asset)?;
     let journal = ledger.journal(&asset, epoch).unwrap_or_default();
     let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-    let statements = journal.statements.iter().skip(offset).take(limit).map(wire::statement);
+    let statements = journal
+        .statements
+        .iter()
+        .skip(offset)
+        .take(limit)
+        .map(wire::statement);
     Ok(json!({
         "statements": statements.collect::<Vec<_>>(),
         "watermark": journal.watermark,
@@ -105,11 +124,14 @@ async fn late(call: Call) -> Result<Answer, Fault> {
     if let Some(asset) = &asset {
         known(&ledger, asset)?;
     }
-    let late = ledger.late(asset.as_ref(), epoch, limit).into_iter().map(|(asset, statement)| {
-        let mut fields = wire::statement_fields(&statement);
-        fields.insert("assetId".to_owned(), json!(asset));
-        Value::Object(fields)
-    });
+    let late = ledger
+        .late(asset.as_ref(), epoch, limit)
+        .into_iter()
+        .map(|(asset, statement)| {
+            let mut fields = wire::statement_fields(&statement);
+            fields.insert("assetId".to_owned(), json!(asset));
+            Value::Object(fields)
+        });
     Ok(Value::from_iter(late).into())
 }
 
@@ -118,10 +140,17 @@ async fn statements(call: Call) -> Result<Answer, Fault> {
     let epoch = call.params.optional("epoch", params::epoch)?;
     let ledger = call.ledger();
     known(&ledger, &asset)?;
-    let rule = ledger.asset(&asset).map(|asset| asset.rule.clone()).unwrap_or_default();
+    let rule = ledger
+        .asset(&asset)
+        .map(|asset| asset.rule.clone())
+        .unwrap_or_default();
     let upstreams = [rule.upstream_from(), rule.upstream_to()];
     let show = |place: usize, statement: &Statement, watermark: usize| {
-        let other = if statement.from == asset { &statement.to } else { &statement.from };
+        let other = if statement.from == asset {
+            &statement.to
+        } else {
+            &statement.from
+        };
         let mut fields = wire::statement_fields(statement);
         fields.insert("sealed".to_owned(), (place < watermark).into());
         fields.insert("time".to_owned(), time(&ledger, statement.epoch).into());
@@ -138,7 +167,12 @@ async fn statements(call: Call) -> Result<Answer, Fault> {
         None => {
             for epoch in ledger.epochs_of(&asset, None, EPOCHS_BACK) {
                 let journal = ledger.journal(&asset, epoch).unwrap_or_default();
-                let newest = journal.statements.iter().enumerate().rev().take(NEWEST - shown.len());
+                let newest = journal
+                    .statements
+                    .iter()
+                    .enumerate()
+                    .rev()
+                    .take(NEWEST - shown.len());
                 shown.extend(newest.map(|(place, statement)| show(place, statement, journal.watermark)));
                 if shown.len() >= NEWEST {
                     break;
@@ -150,17 +184,32 @@ async fn statements(call: Call) -> Result<Answer, Fault> {
 }
 
 async fn assets(call: Call) -> Result<Answer, Fault> {
-    let q = call.params.optional("q", params::string)?.filter(|q| !q.is_empty());
-    let pattern = q.as_deref().map(pattern).transpose().map_err(|what| call.params.invalid("q", what))?;
+    let q = call
+        .params
+        .optional("q", params::string)?
+        .filter(|q| !q.is_empty());
+    let pattern = q
+        .as_deref()
+        .map(pattern)
+        .transpose()
+        .map_err(|what| call.params.invalid("q", what))?;
     let ledger = call.ledger();
-    let exact = q.and_then(|q| AssetId::try_from(q).ok()).filter(|id| ledger.asset(id).is_some());
+    let exact = q
+        .and_then(|q| AssetId::try_from(q).ok())
+        .filter(|id| ledger.asset(id).is_some());
     let assets: Vec<AssetId> = match (exact, pattern) {
         (Some(id), _) => vec![id],
         (None, Some(pattern)) => {
-            let matches = ledger.assets().filter(|asset| pattern.is_match(asset.id.as_str()));
+            let matches = ledger
+                .assets()
+                .filter(|asset| pattern.is_match(asset.id.as_str()));
             matches.take(NEWEST).map(|asset| asset.id.clone()).collect()
         }
-        (None, None) => ledger.recent_assets(NEWEST).into_iter().map(|asset| asset.id.clone()).collect(),
+        (None, None) => ledger
+            .recent_assets(NEWEST)
+            .into_iter()
+            .map(|asset| asset.id.clone())
+            .collect(),
     };
     Ok(Value::from_iter(newest_open(&ledger, &assets).iter().map(wire::statement)).into())
 }
@@ -172,7 +221,12 @@ fn newest_open(ledger: &Ledger, assets: &[AssetId]) -> Vec<Statement> {
     for asset in assets {
         for epoch in ledger.epochs_of(asset, None, 1) {
             let journal = ledger.journal(asset, epoch).unwrap_or_default();
-            let open = journal.statements.into_iter().skip(journal.watermark).rev().take(NEWEST);
+            let open = journal
+                .statements
+                .into_iter()
+                .skip(journal.watermark)
+                .rev()
+                .take(NEWEST);
             found.extend(open.map(|statement| (statement.id, statement)));
         }
     }

@@ -19,8 +19,14 @@ use crate::api::wire::sum;
 
 /// The peers of `asset` in these statements.
 pub(crate) fn of(asset: &AssetId, statements: &[Statement]) -> Value {
-    let (mut from, mut to) = (BTreeMap::<&AssetId, i128>::new(), BTreeMap::<&AssetId, i128>::new());
-    for statement in statements.iter().filter(|statement| statement.kind != Kind::Residual) {
+    let (mut from, mut to) = (
+        BTreeMap::<&AssetId, i128>::new(),
+        BTreeMap::<&AssetId, i128>::new(),
+    );
+    for statement in statements
+        .iter()
+        .filter(|statement| statement.kind != Kind::Residual)
+    {
         if statement.to == *asset {
             *from.entry(&statement.from).or_default() += statement.energy.wide();
         }
@@ -36,8 +42,11 @@ fn side(these: &BTreeMap<&AssetId, i128>, those: &BTreeMap<&AssetId, i128>) -> V
     let mut peers = Map::new();
     for (peer, energy) in these {
         let shares = shares(*energy, &weights);
-        let tx: Map<String, Value> =
-            those.keys().zip(shares).map(|(other, share)| (other.to_string(), sum(share))).collect();
+        let tx: Map<String, Value> = those
+            .keys()
+            .zip(shares)
+            .map(|(other, share)| (other.to_string(), sum(share)))
+            .collect();
         peers.insert(peer.to_string(), json!({ "energy": sum(*energy), "tx": tx }));
     }
     Value::Object(peers)
@@ -90,7 +99,12 @@ mod tests {
             assert_eq!(shares.iter().sum::<i128>(), total);
             let sum: i128 = weights.iter().sum();
             // Each is within one of its exact share.
-            assert!(shares.iter().zip(weights).all(|(share, weight)| (share * sum - total * weight).abs() < sum));
+            assert!(
+                shares
+                    .iter()
+                    .zip(weights)
+                    .all(|(share, weight)| (share * sum - total * weight).abs() < sum)
+            );
         }
     }
 }

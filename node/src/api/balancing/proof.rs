@@ -64,12 +64,15 @@ async fn proof(call: Call) -> Result<Answer, Fault> {
 async fn decode(call: Call) -> Result<Answer, Fault> {
     let token = call.params.required("seal", params::string)?;
     let Some(token) = jwt::decode(&token) else {
-        return Err(call.params.invalid("seal", "a compact JWT with a JSON object in it, of at most 8 KiB"));
+        return Err(call
+            .params
+            .invalid("seal", "a compact JWT with a JSON object in it, of at most 8 KiB"));
     };
     let signer: Option<(NodeId, PublicKey)> = {
         let ledger = call.ledger();
         let keys = ledger.node_keys().iter();
-        keys.map(|(node, key)| (*node, *key)).find(|(_, key)| token.kid.as_deref() == Some(&*thumbprint(key)))
+        keys.map(|(node, key)| (*node, *key))
+            .find(|(_, key)| token.kid.as_deref() == Some(&*thumbprint(key)))
     };
     let node = signer.filter(|(_, key)| token.verify(key)).map(|(node, _)| node);
     let mut body: Value = token.payload;

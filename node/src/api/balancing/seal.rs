@@ -9,8 +9,10 @@ use crate::api::outcome;
 use crate::api::params;
 use crate::api::route::{Access, Body, Methods, Param, Route, optional, required, schema};
 
-const PARAMS: &[Param] =
-    &[required("assetId", schema::ID, "the asset"), required("epoch", schema::EPOCH, "the epoch")];
+const PARAMS: &[Param] = &[
+    required("assetId", schema::ID, "the asset"),
+    required("epoch", schema::EPOCH, "the epoch"),
+];
 const ANSWER: &str = r##"{"$ref":"#/components/schemas/Sealed"}"##;
 
 pub(crate) const ROUTES: &[Route] = &[
@@ -58,7 +60,11 @@ pub(crate) const ROUTES: &[Route] = &[
         about: "Seals and corrects all that an epoch has open, in one action.",
         params: &[
             required("epoch", schema::EPOCH, "the epoch"),
-            optional("under", schema::ID, "only this asset and everything downstream of it"),
+            optional(
+                "under",
+                schema::ID,
+                "only this asset and everything downstream of it",
+            ),
         ],
         answer: r##"{"$ref":"#/components/schemas/EpochSealed"}"##,
         refusals: &[],

@@ -29,7 +29,8 @@ impl Sealed {
     /// The body, with the token if this node signed the block.
     pub(crate) fn finish(self, backend: &dyn Backend, signed: bool) -> Value {
         let mut body = self.body;
-        let token = signed.then(|| jwt::issue(&self.claims, &backend.node_key(), |message| backend.sign(message)));
+        let token =
+            signed.then(|| jwt::issue(&self.claims, &backend.node_key(), |message| backend.sign(message)));
         body["seal"] = json!(token);
         body
     }
@@ -39,14 +40,29 @@ impl Sealed {
 pub(crate) fn render(ledger: &Ledger, record: &SealRecord) -> Sealed {
     let (seal, figures) = (&record.seal, ledger.eaf_figures(record));
     let watermark = usize::try_from(seal.watermark).unwrap_or(usize::MAX);
-    let mut statements = ledger.journal(&seal.asset, seal.epoch).unwrap_or_default().statements;
+    let mut statements = ledger
+        .journal(&seal.asset, seal.epoch)
+        .unwrap_or_default()
+        .statements;
     statements.truncate(watermark);
-    let upstream = if figures.upstream_energy > 0 { &seal.upstream_from } else { &seal.upstream_to };
+    let upstream = if figures.upstream_energy > 0 {
+        &seal.upstream_from
+    } else {
+        &seal.upstream_to
+    };
     let audit = audit_id(&seal.asset, seal.epoch, seal.version);
     // What step 3 booked, with EAF's sign: towards the asset is positive.
     let closing = record
         .booked
-        .checked_sub(2 * u32::try_from(seal.contracts.iter().filter(|served| served.energy.get() > 0).count()).unwrap_or(0))
+        .checked_sub(
+            2 * u32::try_from(
+                seal.contracts
+                    .iter()
+                    .filter(|served| served.energy.get() > 0)
+                    .count(),
+            )
+            .unwrap_or(0),
+        )
         .filter(|closing| *closing > 0)
         .and_then(|_| statements.get(watermark.checked_sub(record.booked as usize)?));
     let (from, to, co2) = match closing {

@@ -1,22 +1,41 @@
 //! Settlements: `balancing.addSettlement`, `.addSettlements`.
 
-use ledger::units::EPOCHS;
 use ledger::{Action, GramsCo2, Settlement};
 
 use crate::api::answer::Answer;
 use crate::api::call::Call;
 use crate::api::error::Fault;
 use crate::api::outcome;
-use crate::api::params::{self, Params, whole};
+use crate::api::params::{self, LAST_EPOCH, Params, whole};
 use crate::api::route::{Access, Body, Methods, Param, Route, optional, required, schema};
 
 const PARAMS: &[Param] = &[
-    required("meterId", schema::ID, "the meter; it becomes an asset if it is none yet"),
+    required(
+        "meterId",
+        schema::ID,
+        "the meter; it becomes an asset if it is none yet",
+    ),
     required("epoch", schema::EPOCH, "the market time unit it was measured in"),
-    required("consumption", schema::SETTLED, "in Wh; negative swaps the sides; a fraction is rounded"),
-    required("label", schema::ID, "the tariff or channel; labels that start with a dot are the ledger's"),
-    optional("co2eq", schema::SETTLED, "grams of CO2 equivalent; 0 if not given"),
-    optional("autoseal", schema::COUNT, "seal this meter so many epochs earlier once this is booked"),
+    required(
+        "consumption",
+        schema::SETTLED,
+        "in Wh; negative swaps the sides; a fraction is rounded",
+    ),
+    required(
+        "label",
+        schema::ID,
+        "the tariff or channel; labels that start with a dot are the ledger's",
+    ),
+    optional(
+        "co2eq",
+        schema::SETTLED,
+        "grams of CO2 equivalent; 0 if not given",
+    ),
+    optional(
+        "autoseal",
+        schema::COUNT,
+        "seal this meter so many epochs earlier once this is booked",
+    ),
 ];
 const REFUSALS: &[&str] = &["root_is_no_meter", "out_of_range"];
 
@@ -52,13 +71,19 @@ fn settlement(params: &Params) -> Result<Settlement, Fault> {
         consumption: params.required("consumption", params::signed_energy)?,
         label: params.required("label", params::label)?,
         co2eq: params.optional("co2eq", params::co2)?.unwrap_or(GramsCo2::ZERO),
-        autoseal: params.optional("autoseal", whole(0, EPOCHS as i64))?.map(i64::unsigned_abs),
+        autoseal: params
+            .optional("autoseal", whole(0, LAST_EPOCH))?
+            .map(i64::unsigned_abs),
     })
 }
 
 async fn one(call: Call) -> Result<Answer, Fault> {
     let settlement = settlement(&call.params)?;
-    let receipt = call.submit(Action::Settle { settlements: vec![settlement.clone()] }).await?;
+    let receipt = call
+        .submit(Action::Settle {
+            settlements: vec![settlement.clone()],
+        })
+        .await?;
     outcome::settled(&call, receipt, &settlement).await
 }
 

@@ -30,7 +30,11 @@ pub(crate) const ROUTES: &[Route] = &[
         about: "The upstream of an asset: whom it draws a deficit from, or whom it delivers a surplus to.",
         params: &[
             required("assetId", schema::ID, "the asset"),
-            optional("energy", schema::SIGNED, "negative: a deficit, as if not given; else a surplus"),
+            optional(
+                "energy",
+                schema::SIGNED,
+                "negative: a deficit, as if not given; else a surplus",
+            ),
         ],
         answer: r#"{"type":"string"}"#,
         refusals: &[],
@@ -43,15 +47,29 @@ async fn peers(call: Call) -> Result<Answer, Fault> {
     let ledger = call.ledger();
     known(&ledger, &asset)?;
     let downstream = ledger.downstream(&asset);
-    let assets = downstream.iter().filter_map(|id| ledger.asset(id)).map(wire::asset);
+    let assets = downstream
+        .iter()
+        .filter_map(|id| ledger.asset(id))
+        .map(wire::asset);
     Ok(Value::from_iter(assets).into())
 }
 
 async fn upstream(call: Call) -> Result<Answer, Fault> {
     let id = call.params.required("assetId", params::asset)?;
-    let energy = call.params.optional("energy", rounded(-MAX_FIGURE, MAX_FIGURE))?.unwrap_or(-1);
+    let energy = call
+        .params
+        .optional("energy", rounded(-MAX_FIGURE, MAX_FIGURE))?
+        .unwrap_or(-1);
     let ledger = call.ledger();
     known(&ledger, &id)?;
-    let rule = ledger.asset(&id).map(|asset| asset.rule.clone()).unwrap_or_default();
-    Ok(json!(if energy < 0 { rule.upstream_from() } else { rule.upstream_to() }).into())
+    let rule = ledger
+        .asset(&id)
+        .map(|asset| asset.rule.clone())
+        .unwrap_or_default();
+    Ok(json!(if energy < 0 {
+        rule.upstream_from()
+    } else {
+        rule.upstream_to()
+    })
+    .into())
 }

@@ -8,7 +8,10 @@ use crate::jwt;
 /// The lesson up to the seals.
 pub(super) fn taught() -> (Client, Value) {
     let client = Client::new();
-    client.done("asset.upsert", json!({ "assetId": "production1", "type": "balance", "balancerule": { "to": "seller1" } }));
+    client.done(
+        "asset.upsert",
+        json!({ "assetId": "production1", "type": "balance", "balancerule": { "to": "seller1" } }),
+    );
     client.done(
         "asset.upsert",
         json!({ "assetId": "seller1", "type": "balance", "balancerule": { "from": "bigbalancer", "to": "bigbalancer" } }),
@@ -34,11 +37,24 @@ pub(super) fn taught() -> (Client, Value) {
 #[test]
 fn the_four_statements() {
     let (client, _) = taught();
-    let journal = client.get("/api/balancing/journal?assetId=seller1&epoch=1337").body;
-    let seen: Vec<String> = journal["statements"].as_array().expect("a list").iter().map(|statement| {
-        let text = |name: &str| statement[name].as_str().expect(name).to_owned();
-        format!("{} → {} {} {}", text("from"), text("to"), statement["energy"], text("kind"))
-    }).collect();
+    let journal = client
+        .get("/api/balancing/journal?assetId=seller1&epoch=1337")
+        .body;
+    let seen: Vec<String> = journal["statements"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|statement| {
+            let text = |name: &str| statement[name].as_str().expect(name).to_owned();
+            format!(
+                "{} → {} {} {}",
+                text("from"),
+                text("to"),
+                statement["energy"],
+                text("kind")
+            )
+        })
+        .collect();
     assert_eq!(
         seen,
         [
@@ -48,7 +64,10 @@ fn the_four_statements() {
             "bigbalancer → seller1 200 counter",
         ]
     );
-    assert_eq!((&journal["watermark"], &journal["version"]), (&json!(4), &json!(0)));
+    assert_eq!(
+        (&journal["watermark"], &journal["version"]),
+        (&json!(4), &json!(0))
+    );
 }
 
 #[test]
@@ -72,7 +91,10 @@ fn the_seal_has_eafs_figures_and_ours() {
         ("position", json!(500)),
         ("contracts", json!([{ "contractId": "ppa1", "energy": 200 }])),
         ("previous", json!("0".repeat(64))),
-        ("clearing", json!({ "from": "seller1", "to": "bigbalancer", "epoch": 1337, "energy": -500, "co2eq": 0 })),
+        (
+            "clearing",
+            json!({ "from": "seller1", "to": "bigbalancer", "epoch": 1337, "energy": -500, "co2eq": 0 }),
+        ),
     ] {
         assert_eq!(seal[name], value, "{name}");
     }
@@ -96,16 +118,39 @@ fn the_preview_shows_the_latest_balance() {
     let balances = client.get("/api/balancing/latestBalances?assetId=seller1").body;
     assert_eq!(balances.as_array().map(Vec::len), Some(1));
     assert_eq!(balances[0]["time"], json!(1337 * EPOCH_MS));
-    for name in ["assetId", "epoch", "energy", "balancesum", "digest", "seal", "transactions"] {
+    for name in [
+        "assetId",
+        "epoch",
+        "energy",
+        "balancesum",
+        "digest",
+        "seal",
+        "transactions",
+    ] {
         assert_eq!(balances[0][name], seal[name], "{name}");
     }
-    assert_eq!(client.get("/api/balancing/latestBalances?assetId=seller1&n=1000000000&before=1337").body, json!([]));
+    assert_eq!(
+        client
+            .get("/api/balancing/latestBalances?assetId=seller1&n=1000000000&before=1337")
+            .body,
+        json!([])
+    );
     // The parties that aren't sealed show what is open.
-    let buyer = client.get("/api/balancing/balance?assetId=buyer1&epoch=1337").body;
-    assert_eq!((&buyer["in"], &buyer["out"], &buyer["clearing"]["energy"]), (&json!(200), &json!(0), &json!(-200)));
+    let buyer = client
+        .get("/api/balancing/balance?assetId=buyer1&epoch=1337")
+        .body;
+    assert_eq!(
+        (&buyer["in"], &buyer["out"], &buyer["clearing"]["energy"]),
+        (&json!(200), &json!(0), &json!(-200))
+    );
     assert_eq!(buyer.get("seal"), None);
-    let balancer = client.get("/api/balancing/unsealedBalance?assetId=bigbalancer&epoch=1337").body;
-    assert_eq!((&balancer["in"], &balancer["out"], &balancer["energy"]), (&json!(500), &json!(200), &json!(-300)));
+    let balancer = client
+        .get("/api/balancing/unsealedBalance?assetId=bigbalancer&epoch=1337")
+        .body;
+    assert_eq!(
+        (&balancer["in"], &balancer["out"], &balancer["energy"]),
+        (&json!(500), &json!(200), &json!(-300))
+    );
 }
 
 #[test]
@@ -114,24 +159,52 @@ fn the_token_names_the_seal_and_is_verified_only_if_it_is_a_nodes() {
     let token = seal["seal"].as_str().expect("a token");
     let decoded = jwt::decode(token).expect("a JWT");
     assert!(decoded.verify(&public(&key(1))));
-    for name in ["assetId", "epoch", "upstream", "balancesum", "energy", "co2eq", "auditId", "digest", "version", "block"] {
+    for name in [
+        "assetId",
+        "epoch",
+        "upstream",
+        "balancesum",
+        "energy",
+        "co2eq",
+        "auditId",
+        "digest",
+        "version",
+        "block",
+    ] {
         assert_eq!(decoded.payload[name], seal[name], "{name}");
     }
-    assert!(decoded.payload["iat"].as_u64().is_some_and(|iat| iat >= BEGUN / 1000));
-    let answer = client.get(&format!("/api/balancing/decodeSeal?seal={token}")).body;
-    assert_eq!((&answer["verified"], &answer["node"], &answer["energy"]), (&json!(true), &json!(1), &json!(-300)));
+    assert!(
+        decoded.payload["iat"]
+            .as_u64()
+            .is_some_and(|iat| iat >= BEGUN / 1000)
+    );
+    let answer = client
+        .get(&format!("/api/balancing/decodeSeal?seal={token}"))
+        .body;
+    assert_eq!(
+        (&answer["verified"], &answer["node"], &answer["energy"]),
+        (&json!(true), &json!(1), &json!(-300))
+    );
     // Another's signature over the same claims: decoded, and said to be nobody's.
     let (message, _) = token.rsplit_once('.').expect("three parts");
     let forged = format!("{message}.{}", ledger::jws::base64url(&[1; 64]));
-    let answer = client.get(&format!("/api/balancing/decodeSeal?seal={forged}")).body;
-    assert_eq!((&answer["verified"], &answer["node"]), (&json!(false), &json!(null)));
+    let answer = client
+        .get(&format!("/api/balancing/decodeSeal?seal={forged}"))
+        .body;
+    assert_eq!(
+        (&answer["verified"], &answer["node"]),
+        (&json!(false), &json!(null))
+    );
 }
 
 #[test]
 fn a_seal_whose_block_this_node_has_not_signed_has_no_token() {
     let client = Client::new();
     client.solo.state.lock().signs = false;
-    client.done("balancing.addSettlement", json!({ "meterId": "m", "epoch": 1, "consumption": 5, "label": "x" }));
+    client.done(
+        "balancing.addSettlement",
+        json!({ "meterId": "m", "epoch": 1, "consumption": 5, "label": "x" }),
+    );
     let seal = client.done("balancing.seal", json!({ "assetId": "m", "epoch": 1 }));
     assert_eq!(seal["seal"], json!(null));
     client.solo.state.lock().signs = true;
@@ -151,18 +224,54 @@ fn a_proof_convinces_a_stranger() {
 #[test]
 fn late_values_and_corrections() {
     let (client, _) = taught();
-    client.done("balancing.addSettlement", json!({ "meterId": "production1", "epoch": 1337, "consumption": 50, "label": "x" }));
+    client.done(
+        "balancing.addSettlement",
+        json!({ "meterId": "production1", "epoch": 1337, "consumption": 50, "label": "x" }),
+    );
     let late = client.get("/api/balancing/late?epoch=1337").body;
-    let late: Vec<_> = late.as_array().expect("a list").iter().map(|late| (&late["assetId"], &late["energy"])).collect();
-    assert_eq!(late, [(&json!("production1"), &json!(50)), (&json!("seller1"), &json!(50))]);
-    let statements = client.get("/api/balancing/statements?assetId=seller1&epoch=1337").body;
-    assert_eq!((&statements[3]["sealed"], &statements[4]["sealed"]), (&json!(true), &json!(false)));
-    assert_eq!((&statements[1]["isUpstream"], &statements[4]["isUpstream"]), (&json!(true), &json!(false)));
-    client.done("balancing.correct", json!({ "assetId": "production1", "epoch": 1337 }));
-    let seal = client.done("balancing.correct", json!({ "assetId": "seller1", "epoch": 1337 }));
-    assert_eq!((&seal["version"], &seal["residual"], &seal["energy"]), (&json!(1), &json!(50), &json!(-350)));
-    let versions = client.get("/api/balancing/sealedBalance?assetId=seller1&epoch=1337").body;
-    assert_eq!((&versions[0]["version"], &versions[1]["version"]), (&json!(1), &json!(0)));
+    let late: Vec<_> = late
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|late| (&late["assetId"], &late["energy"]))
+        .collect();
+    assert_eq!(
+        late,
+        [
+            (&json!("production1"), &json!(50)),
+            (&json!("seller1"), &json!(50))
+        ]
+    );
+    let statements = client
+        .get("/api/balancing/statements?assetId=seller1&epoch=1337")
+        .body;
+    assert_eq!(
+        (&statements[3]["sealed"], &statements[4]["sealed"]),
+        (&json!(true), &json!(false))
+    );
+    assert_eq!(
+        (&statements[1]["isUpstream"], &statements[4]["isUpstream"]),
+        (&json!(true), &json!(false))
+    );
+    client.done(
+        "balancing.correct",
+        json!({ "assetId": "production1", "epoch": 1337 }),
+    );
+    let seal = client.done(
+        "balancing.correct",
+        json!({ "assetId": "seller1", "epoch": 1337 }),
+    );
+    assert_eq!(
+        (&seal["version"], &seal["residual"], &seal["energy"]),
+        (&json!(1), &json!(50), &json!(-350))
+    );
+    let versions = client
+        .get("/api/balancing/sealedBalance?assetId=seller1&epoch=1337")
+        .body;
+    assert_eq!(
+        (&versions[0]["version"], &versions[1]["version"]),
+        (&json!(1), &json!(0))
+    );
     assert_eq!(versions[0]["previous"], versions[1]["digest"]);
     assert_eq!(versions[1]["watermark"], json!(4));
 }

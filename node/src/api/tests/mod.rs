@@ -18,7 +18,8 @@ use ed25519_dalek::{Signer, SigningKey};
 use futures::future::BoxFuture;
 use ledger::block::Attestation;
 use ledger::{
-    Action, Body as EntryBody, Entry, Envelope, Genesis, Ledger, NodeId, Nonce, PublicKey, Signature, Timestamp,
+    Action, Body as EntryBody, Entry, Envelope, Genesis, Ledger, NodeId, Nonce, PublicKey, Signature,
+    Timestamp,
 };
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
@@ -76,8 +77,18 @@ impl Solo {
             voters: vec![NODE],
             ..NodeStatus::default()
         };
-        let state = State { index: 0, nonces: 0, signs: true, faults: VecDeque::new(), status, barriers: 0 };
-        let solo = Solo { ledger: Arc::new(RwLock::new(Ledger::new())), state: Mutex::new(state) };
+        let state = State {
+            index: 0,
+            nonces: 0,
+            signs: true,
+            faults: VecDeque::new(),
+            status,
+            barriers: 0,
+        };
+        let solo = Solo {
+            ledger: Arc::new(RwLock::new(Ledger::new())),
+            state: Mutex::new(state),
+        };
         solo.apply(EntryBody::Genesis { genesis });
         Arc::new(solo)
     }
@@ -90,10 +101,21 @@ impl Solo {
         state.status.applied = state.index;
         state.status.committed = state.index;
         if let Some(header) = applied.block.as_ref().filter(|_| state.signs) {
-            let signature = Signature(key(1).sign(header.signing_input(&public(&key(1))).as_bytes()).to_bytes());
-            let attestation = Attestation { node: NODE, index: header.index, header: header.digest(), signature };
+            let signature = Signature(
+                key(1)
+                    .sign(header.signing_input(&public(&key(1))).as_bytes())
+                    .to_bytes(),
+            );
+            let attestation = Attestation {
+                node: NODE,
+                index: header.index,
+                header: header.digest(),
+                signature,
+            };
             drop(state);
-            self.apply(EntryBody::Attestations { attestations: vec![attestation] });
+            self.apply(EntryBody::Attestations {
+                attestations: vec![attestation],
+            });
         }
         applied
     }
@@ -108,8 +130,14 @@ impl Solo {
         if let Some(fault) = self.state.lock().faults.pop_front() {
             return Err(fault);
         }
-        let applied = self.apply(EntryBody::Envelopes { envelopes: vec![envelope] });
-        let answer = applied.answers.into_iter().next().expect("one envelope, one answer");
+        let applied = self.apply(EntryBody::Envelopes {
+            envelopes: vec![envelope],
+        });
+        let answer = applied
+            .answers
+            .into_iter()
+            .next()
+            .expect("one envelope, one answer");
         Ok(Receipt {
             index: applied.index,
             position: 0,
@@ -184,19 +212,32 @@ impl Client {
         cluster.limits.body_bytes = 64 << 10;
         cluster.limits.batch = 100;
         let solo = Solo::new();
-        Client { router: super::router(Arc::clone(&solo), &cluster), solo }
+        Client {
+            router: super::router(Arc::clone(&solo), &cluster),
+            solo,
+        }
     }
 
     fn send(&self, request: Request<Body>) -> Got {
         let answer = self.router.clone().oneshot(request);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build();
         runtime.expect("a runtime").block_on(async {
-            let response = tokio::time::timeout(Duration::from_secs(60), answer).await.expect("an answer").expect("infallible");
+            let response = tokio::time::timeout(Duration::from_secs(60), answer)
+                .await
+                .expect("an answer")
+                .expect("infallible");
             let (parts, body) = response.into_parts();
             let bytes = to_bytes(body, usize::MAX).await.expect("a body");
             let body = serde_json::from_slice(&bytes)
                 .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-            Got { status: parts.status, headers: parts.headers, body }
+            Got {
+                status: parts.status,
+                headers: parts.headers,
+                body,
+            }
         })
     }
 
@@ -215,7 +256,12 @@ impl Client {
     /// `POST`, as a client posts JSON.
     fn post(&self, action: &str, body: &Value) -> Got {
         let path = format!("/api/{}", action.replacen('.', "/", 1));
-        self.raw("POST", &path, &[("content-type", "application/json")], body.to_string())
+        self.raw(
+            "POST",
+            &path,
+            &[("content-type", "application/json")],
+            body.to_string(),
+        )
     }
 
     /// `POST` that must succeed.

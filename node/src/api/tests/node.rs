@@ -26,7 +26,11 @@ fn every_answer_carries_the_ledgers_time() {
         "/nothing",
     ] {
         let got = client.get(path);
-        assert_eq!(got.headers["gridseal-now"].to_str().ok(), Some(now.to_string().as_str()), "{path}");
+        assert_eq!(
+            got.headers["gridseal-now"].to_str().ok(),
+            Some(now.to_string().as_str()),
+            "{path}"
+        );
         if got.body.get("error").is_some() {
             assert_eq!(got.body["now"], json!(now), "{path}");
         }
@@ -35,7 +39,10 @@ fn every_answer_carries_the_ledgers_time() {
     let got = client.post("balancing.seal", &json!({ "assetId": "seller1", "epoch": 1337 }));
     assert_eq!(got.body["now"], json!(client.solo.ledger.read().now().get()));
     assert!(got.body["now"].as_u64() > Some(now));
-    assert_eq!((got.status.as_u16(), &got.body["err"]), (409, &json!("balance already sealed")));
+    assert_eq!(
+        (got.status.as_u16(), &got.body["err"]),
+        (409, &json!("balance already sealed"))
+    );
     assert_eq!(got.body["error"]["seal"]["version"], json!(0));
 }
 
@@ -66,17 +73,38 @@ fn ready_says_what_is_missing() {
 fn an_alarm_refuses_sealed_reads_and_nothing_else() {
     let (client, _) = taught();
     client.solo.state.lock().status.alarms = vec!["the block at 7 differs".to_owned()];
-    for read in ["balance", "sealedBalance", "unsealedBalance", "isSealed", "journal", "proof", "statements"] {
+    for read in [
+        "balance",
+        "sealedBalance",
+        "unsealedBalance",
+        "isSealed",
+        "journal",
+        "proof",
+        "statements",
+    ] {
         for consistency in ["", "&consistency=local"] {
-            let got = client.get(&format!("/api/balancing/{read}?assetId=seller1&epoch=1337{consistency}"));
-            assert_eq!((got.status.as_u16(), &got.body["error"]["code"]), (503, &json!("alarm")), "{read}");
+            let got = client.get(&format!(
+                "/api/balancing/{read}?assetId=seller1&epoch=1337{consistency}"
+            ));
+            assert_eq!(
+                (got.status.as_u16(), &got.body["error"]["code"]),
+                (503, &json!("alarm")),
+                "{read}"
+            );
             assert!(got.headers.contains_key("retry-after"));
         }
     }
-    for read in ["/api/cluster/status", "/api/cluster/blocks", "/api/asset/get?assetId=seller1"] {
+    for read in [
+        "/api/cluster/status",
+        "/api/cluster/blocks",
+        "/api/asset/get?assetId=seller1",
+    ] {
         assert_eq!(client.get(read).status, 200, "{read}");
     }
-    assert_eq!(client.get("/api/cluster/status").body["alarms"], json!(["the block at 7 differs"]));
+    assert_eq!(
+        client.get("/api/cluster/status").body["alarms"],
+        json!(["the block at 7 differs"])
+    );
 }
 
 #[test]
@@ -85,14 +113,20 @@ fn reads_ask_for_a_read_point_unless_they_are_local() {
     let barriers = || client.solo.state.lock().barriers;
     let before = barriers();
     client.get("/api/asset/get?assetId=seller1");
-    client.post("balancing.isSealed", &json!({ "assetId": "seller1", "epoch": 1337 }));
+    client.post(
+        "balancing.isSealed",
+        &json!({ "assetId": "seller1", "epoch": 1337 }),
+    );
     client.get("/api/asset/get?assetId=seller1&consistency=linearizable");
     assert_eq!(barriers(), before + 3);
     client.get("/api/asset/get?assetId=seller1&consistency=local");
     client.get("/api/cluster/status");
     assert_eq!(barriers(), before + 3);
     let got = client.get("/api/asset/get?assetId=seller1&consistency=eventual");
-    assert_eq!((got.status.as_u16(), &got.body["error"]["field"]), (422, &json!("consistency")));
+    assert_eq!(
+        (got.status.as_u16(), &got.body["error"]["field"]),
+        (422, &json!("consistency"))
+    );
 }
 
 #[test]
@@ -102,16 +136,39 @@ fn what_the_cluster_does_not_say_is_said_as_it_is() {
     for (fault, status, code, retry) in [
         (Unanswered::NoLeader, 503, "no_leader", Some("1")),
         (Unanswered::Stopping, 503, "stopping", Some("1")),
-        (Unanswered::Alarmed { reason: "x".to_owned() }, 503, "alarm", Some("1")),
-        (Unanswered::Busy { retry_after: Duration::from_millis(2500) }, 429, "busy", Some("3")),
+        (
+            Unanswered::Alarmed {
+                reason: "x".to_owned(),
+            },
+            503,
+            "alarm",
+            Some("1"),
+        ),
+        (
+            Unanswered::Busy {
+                retry_after: Duration::from_millis(2500),
+            },
+            429,
+            "busy",
+            Some("3"),
+        ),
         (Unanswered::Unknown, 504, "outcome_unknown", None),
         (Unanswered::UnsignedRefused, 403, "unsigned_refused", None),
         (Unanswered::TooLarge, 413, "action_too_large", None),
     ] {
         client.solo.state.lock().faults.push_back(fault);
         let got = client.post("balancing.addSettlement", &settle);
-        assert_eq!((got.status.as_u16(), &got.body["error"]["code"]), (status, &json!(code)));
-        assert_eq!(got.headers.get("retry-after").and_then(|value| value.to_str().ok()), retry, "{code}");
+        assert_eq!(
+            (got.status.as_u16(), &got.body["error"]["code"]),
+            (status, &json!(code))
+        );
+        assert_eq!(
+            got.headers
+                .get("retry-after")
+                .and_then(|value| value.to_str().ok()),
+            retry,
+            "{code}"
+        );
     }
     // A read that finds no leader says so, and a local one answers.
     client.solo.state.lock().faults.push_back(Unanswered::NoLeader);
@@ -136,10 +193,19 @@ fn metrics_count_requests_and_show_the_node() {
         "gridseal_alarms 0",
         "gridseal_ready 1",
     ] {
-        assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
+        assert!(
+            text.lines().any(|there| there == line),
+            "{line} is not in\n{text}"
+        );
     }
     // Twice: seals aren't counted twice.
-    assert!(client.get("/metrics").body.as_str().is_some_and(|text| text.contains("gridseal_seals 2\n")));
+    assert!(
+        client
+            .get("/metrics")
+            .body
+            .as_str()
+            .is_some_and(|text| text.contains("gridseal_seals 2\n"))
+    );
 }
 
 #[test]
@@ -157,8 +223,16 @@ fn the_genesis_reads_back_as_the_file_it_is() {
 fn the_page_and_the_document_are_served() {
     let client = Client::new();
     let page = client.get("/");
-    assert!(page.headers["content-type"].to_str().is_ok_and(|kind| kind.starts_with("text/html")));
-    assert!(page.body.as_str().is_some_and(|page| page.contains("/api/openapi.json")));
+    assert!(
+        page.headers["content-type"]
+            .to_str()
+            .is_ok_and(|kind| kind.starts_with("text/html"))
+    );
+    assert!(
+        page.body
+            .as_str()
+            .is_some_and(|page| page.contains("/api/openapi.json"))
+    );
     let document = client.get("/api/openapi.json").body;
     assert_eq!(document["openapi"], "3.1.0");
     assert!(document["paths"]["/api/balancing/seal"]["get"].is_object());

@@ -25,8 +25,16 @@ fn a_retry_with_the_same_key_books_once_and_answers_the_same() {
     keyed(&client, "balancing.addSettlement", "order 67", &body);
     let journal = client.get("/api/balancing/journal?assetId=m&epoch=1").body;
     assert_eq!(journal["statements"].as_array().map(Vec::len), Some(2));
-    let reused = keyed(&client, "balancing.seal", "order 66 ä", &json!({ "assetId": "m", "epoch": 1 }));
-    assert_eq!((reused.status.as_u16(), &reused.body["error"]["code"]), (409, &json!("nonce_reused")));
+    let reused = keyed(
+        &client,
+        "balancing.seal",
+        "order 66 ä",
+        &json!({ "assetId": "m", "epoch": 1 }),
+    );
+    assert_eq!(
+        (reused.status.as_u16(), &reused.body["error"]["code"]),
+        (409, &json!("nonce_reused"))
+    );
 }
 
 #[test]
@@ -35,10 +43,22 @@ fn a_made_contract_id_survives_a_retry() {
     let body = json!({ "assetId": "a", "partnerId": "b", "direction": "to", "energy": 1 });
     let first = keyed(&client, "contract.add", "k", &body).body;
     assert_eq!(keyed(&client, "contract.add", "k", &body).body, first);
-    assert_eq!(client.get("/api/contract/list").body.as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        client.get("/api/contract/list").body.as_array().map(Vec::len),
+        Some(1)
+    );
     let id = first["contractId"].as_str().expect("an id");
-    assert!(id.len() == 16 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'), "{id}");
-    assert_ne!(client.done("contract.add", body)["contractId"], first["contractId"]);
+    assert!(
+        id.len() == 16
+            && id
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'),
+        "{id}"
+    );
+    assert_ne!(
+        client.done("contract.add", body)["contractId"],
+        first["contractId"]
+    );
 }
 
 #[test]
@@ -46,8 +66,14 @@ fn refusals_are_remembered_too() {
     let client = Client::new();
     let seal = json!({ "assetId": "m", "epoch": 1 });
     let first = keyed(&client, "balancing.seal", "k", &seal);
-    assert_eq!((first.status.as_u16(), &first.body["error"]["code"]), (404, &json!("unknown_asset")));
-    client.done("balancing.addSettlement", json!({ "meterId": "m", "epoch": 1, "consumption": 5, "label": "x" }));
+    assert_eq!(
+        (first.status.as_u16(), &first.body["error"]["code"]),
+        (404, &json!("unknown_asset"))
+    );
+    client.done(
+        "balancing.addSettlement",
+        json!({ "meterId": "m", "epoch": 1, "consumption": 5, "label": "x" }),
+    );
     let second = keyed(&client, "balancing.seal", "k", &seal);
     assert_eq!(second.body["error"]["code"], "unknown_asset");
 }
@@ -56,34 +82,62 @@ fn refusals_are_remembered_too() {
 fn keys_have_bounds() {
     let client = Client::new();
     let body = json!({ "meterId": "m", "epoch": 1, "consumption": 5, "label": "x" });
-    assert_eq!(keyed(&client, "balancing.addSettlement", &"k".repeat(64), &body).status, 200);
+    assert_eq!(
+        keyed(&client, "balancing.addSettlement", &"k".repeat(64), &body).status,
+        200
+    );
     for key in ["", &"k".repeat(65)] {
         let got = keyed(&client, "balancing.addSettlement", key, &body);
-        assert_eq!((got.status.as_u16(), &got.body["error"]["field"]), (422, &json!("Idempotency-Key")));
+        assert_eq!(
+            (got.status.as_u16(), &got.body["error"]["field"]),
+            (422, &json!("Idempotency-Key"))
+        );
     }
 }
 
 #[test]
 fn signed_envelopes_are_answered_as_their_actions() {
     let client = Client::new();
-    client.done("balancing.addSettlement", json!({ "meterId": "m", "epoch": 1, "consumption": 5, "label": "x" }));
+    client.done(
+        "balancing.addSettlement",
+        json!({ "meterId": "m", "epoch": 1, "consumption": 5, "label": "x" }),
+    );
     let asset = AssetId::try_from("m").expect("a name");
-    let action = Action::Seal { asset, epoch: Epoch::new(1).expect("small") };
+    let action = Action::Seal {
+        asset,
+        epoch: Epoch::new(1).expect("small"),
+    };
     let envelope = client.solo.envelope(&key(2), [7; 16], action.clone()).to_bytes();
     let octets = [("content-type", "application/octet-stream")];
     let sealed = client.raw("POST", "/api/envelope/submit", &octets, envelope.clone());
-    assert_eq!((sealed.status.as_u16(), &sealed.body["assetId"], &sealed.body["version"]), (200, &json!("m"), &json!(0)));
+    assert_eq!(
+        (
+            sealed.status.as_u16(),
+            &sealed.body["assetId"],
+            &sealed.body["version"]
+        ),
+        (200, &json!("m"), &json!(0))
+    );
     // The same envelope again, now as JSON: the first answer.
     let text = ledger::jws::base64url(&envelope);
-    assert_eq!(client.done("envelope.submit", json!({ "envelope": text })), sealed.body);
+    assert_eq!(
+        client.done("envelope.submit", json!({ "envelope": text })),
+        sealed.body
+    );
 
     let stranger = client.solo.envelope(&key(9), [8; 16], action.clone()).to_bytes();
     let got = client.raw("POST", "/api/envelope/submit", &octets, stranger);
-    assert_eq!((got.status.as_u16(), &got.body["error"]["code"]), (403, &json!("unknown_signer")));
+    assert_eq!(
+        (got.status.as_u16(), &got.body["error"]["code"]),
+        (403, &json!("unknown_signer"))
+    );
     let mut forged = client.solo.envelope(&key(2), [9; 16], action);
     forged.signature.0[0] ^= 1;
     let got = client.raw("POST", "/api/envelope/submit", &octets, forged.to_bytes());
-    assert_eq!((got.status.as_u16(), &got.body["error"]["code"]), (403, &json!("bad_signature")));
+    assert_eq!(
+        (got.status.as_u16(), &got.body["error"]["code"]),
+        (403, &json!("bad_signature"))
+    );
     for (body, headers) in [
         (b"".to_vec(), &octets[..]),
         (b"junk".to_vec(), &octets),
@@ -93,7 +147,12 @@ fn signed_envelopes_are_answered_as_their_actions() {
         (b"{\"envelope\":7}".to_vec(), &[]),
     ] {
         let got = client.raw("POST", "/api/envelope/submit", headers, body);
-        assert_eq!((got.status.as_u16(), &got.body["error"]["field"]), (422, &json!("envelope")), "{}", got.body);
+        assert_eq!(
+            (got.status.as_u16(), &got.body["error"]["field"]),
+            (422, &json!("envelope")),
+            "{}",
+            got.body
+        );
     }
 }
 
@@ -108,8 +167,16 @@ fn an_envelope_with_one_settlement_answers_its_statement() {
         co2eq: ledger::GramsCo2::ZERO,
         autoseal: Some(0),
     };
-    let action = Action::Settle { settlements: vec![settlement] };
+    let action = Action::Settle {
+        settlements: vec![settlement],
+    };
     let envelope = client.solo.envelope(&key(2), [1; 16], action).to_bytes();
-    let body = client.done("envelope.submit", json!({ "envelope": ledger::jws::base64url(&envelope) }));
-    assert_eq!((&body["statement"]["energy"], &body["autoseal"]["seal"]["version"]), (&json!(5), &json!(0)));
+    let body = client.done(
+        "envelope.submit",
+        json!({ "envelope": ledger::jws::base64url(&envelope) }),
+    );
+    assert_eq!(
+        (&body["statement"]["energy"], &body["autoseal"]["seal"]["version"]),
+        (&json!(5), &json!(0))
+    );
 }

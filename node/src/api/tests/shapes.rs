@@ -9,13 +9,21 @@ use crate::api::{openapi, route};
 /// Holds a value against a schema: the part of JSON Schema that the document uses.
 fn holds(schema: &Value, value: &Value, document: &Value, at: &str) -> Result<(), String> {
     if let Some(reference) = schema["$ref"].as_str() {
-        let target = document.pointer(reference.trim_start_matches('#')).ok_or_else(|| reference.to_owned())?;
+        let target = document
+            .pointer(reference.trim_start_matches('#'))
+            .ok_or_else(|| reference.to_owned())?;
         return holds(target, value, document, at);
     }
     if let Some(options) = schema["oneOf"].as_array() {
-        let errors: Vec<String> =
-            options.iter().filter_map(|option| holds(option, value, document, at).err()).collect();
-        return if errors.len() + 1 == options.len() { Ok(()) } else { Err(format!("{at}: not exactly one: {errors:?}")) };
+        let errors: Vec<String> = options
+            .iter()
+            .filter_map(|option| holds(option, value, document, at).err())
+            .collect();
+        return if errors.len() + 1 == options.len() {
+            Ok(())
+        } else {
+            Err(format!("{at}: not exactly one: {errors:?}"))
+        };
     }
     let kind = match value {
         Value::Null => "null",
@@ -40,7 +48,12 @@ fn holds(schema: &Value, value: &Value, document: &Value, at: &str) -> Result<()
         return Err(format!("{at} is {value}"));
     }
     if let Some(object) = value.as_object() {
-        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        for name in schema["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
             if !object.contains_key(name) {
                 return Err(format!("{at}.{name} is missing"));
             }
@@ -78,25 +91,46 @@ fn every_answer_is_as_promised() {
     let of = |asset: &str| json!({ "assetId": asset, "epoch": 1337 });
     let mut seen = Vec::new();
     for (action, body) in [
-        ("asset.upsert", json!({ "assetId": "z", "type": "meter", "note": { "deep": [1, null] } })),
+        (
+            "asset.upsert",
+            json!({ "assetId": "z", "type": "meter", "note": { "deep": [1, null] } }),
+        ),
         ("asset.get", json!({ "assetId": "z" })),
         ("asset.find", json!({ "type": "balance" })),
         ("asset.query", json!({ "q": { "balancerule.to": "seller1" } })),
-        ("contract.add", json!({ "assetId": "z", "partnerId": "y", "direction": "from", "energy": 9, "delivery": "firm", "status": "proposed" })),
+        (
+            "contract.add",
+            json!({ "assetId": "z", "partnerId": "y", "direction": "from", "energy": 9, "delivery": "firm", "status": "proposed" }),
+        ),
         ("contract.get", json!({ "contractId": "ppa1" })),
         ("contract.list", json!({ "assetId": "seller1" })),
         ("contract.suspend", json!({ "contractId": "ppa1" })),
         ("contract.activate", json!({ "contractId": "ppa1" })),
         ("meritorder.set", json!({ "assetId": "seller1", "mol": ["ppa1"] })),
         ("meritorder.get", json!({ "assetId": "seller1" })),
-        ("balancing.addSettlement", json!({ "meterId": "z", "epoch": 3, "consumption": 7, "label": "x", "autoseal": 0 })),
-        ("balancing.addSettlement", json!({ "meterId": "z", "epoch": 4, "consumption": 7, "label": "x", "autoseal": 3 })),
-        ("balancing.addSettlements", json!([{ "meterId": "w", "epoch": 5, "consumption": 7, "label": "x", "autoseal": 0 }])),
-        ("balancing.addSettlements", json!([{ "meterId": "production1", "epoch": 5, "consumption": 900, "label": "x" }])),
+        (
+            "balancing.addSettlement",
+            json!({ "meterId": "z", "epoch": 3, "consumption": 7, "label": "x", "autoseal": 0 }),
+        ),
+        (
+            "balancing.addSettlement",
+            json!({ "meterId": "z", "epoch": 4, "consumption": 7, "label": "x", "autoseal": 3 }),
+        ),
+        (
+            "balancing.addSettlements",
+            json!([{ "meterId": "w", "epoch": 5, "consumption": 7, "label": "x", "autoseal": 0 }]),
+        ),
+        (
+            "balancing.addSettlements",
+            json!([{ "meterId": "production1", "epoch": 5, "consumption": 900, "label": "x" }]),
+        ),
         ("balancing.sealEpoch", json!({ "epoch": 5 })),
         ("balancing.sealEpoch", json!({ "epoch": 99 })),
         ("balancing.seal", of("buyer1")),
-        ("balancing.addSettlement", json!({ "meterId": "buyer1", "epoch": 1337, "consumption": 7, "label": "x" })),
+        (
+            "balancing.addSettlement",
+            json!({ "meterId": "buyer1", "epoch": 1337, "consumption": 7, "label": "x" }),
+        ),
         ("balancing.late", json!({})),
         ("balancing.correct", of("buyer1")),
         ("balancing.journal", of("seller1")),
@@ -105,7 +139,10 @@ fn every_answer_is_as_promised() {
         ("balancing.unsealedBalance", of("bigbalancer")),
         ("balancing.sealedBalance", of("buyer1")),
         ("balancing.isSealed", of("seller1")),
-        ("balancing.latestBalances", json!({ "assetId": "seller1", "n": 5 })),
+        (
+            "balancing.latestBalances",
+            json!({ "assetId": "seller1", "n": 5 }),
+        ),
         ("balancing.statements", of("seller1")),
         ("balancing.statements", json!({ "assetId": "seller1" })),
         ("balancing.assets", json!({})),
@@ -120,8 +157,14 @@ fn every_answer_is_as_promised() {
         ("audit.setRule", json!({ "assetId": "w", "approvals": 1 })),
         ("audit.approve", json!({ "assetId": "w", "epoch": 1 })),
         ("audit.requestApproval", json!({ "assetId": "w", "epoch": 1 })),
-        ("demometer.populate24h", json!({ "meterId": "demo", "kwha": 2500 })),
-        ("settlement.retrieve", json!({ "consumption": 1000, "startTime": 0, "endTime": 86_400_000 })),
+        (
+            "demometer.populate24h",
+            json!({ "meterId": "demo", "kwha": 2500 }),
+        ),
+        (
+            "settlement.retrieve",
+            json!({ "consumption": 1000, "startTime": 0, "endTime": 86_400_000 }),
+        ),
         ("access.settings", json!({})),
         ("access.publicKey", json!({})),
         ("cluster.status", json!({})),
@@ -133,7 +176,11 @@ fn every_answer_is_as_promised() {
     }
     for route in route::all() {
         // envelope.submit is held against the actions' own answers elsewhere.
-        assert!(seen.contains(&route.name) || route.name == "envelope.submit", "{} is not checked", route.name);
+        assert!(
+            seen.contains(&route.name) || route.name == "envelope.submit",
+            "{} is not checked",
+            route.name
+        );
     }
 }
 
@@ -142,7 +189,11 @@ fn a_journal_that_was_never_sealed_has_watermark_0_and_no_version() {
     let client = Client::new();
     client.done("asset.upsert", json!({ "assetId": "a" }));
     assert_eq!(
-        check(&client, "balancing.journal", json!({ "assetId": "a", "epoch": 1 })),
+        check(
+            &client,
+            "balancing.journal",
+            json!({ "assetId": "a", "epoch": 1 })
+        ),
         json!({ "statements": [], "watermark": 0, "version": null })
     );
 }
@@ -150,7 +201,9 @@ fn a_journal_that_was_never_sealed_has_watermark_0_and_no_version() {
 #[test]
 fn statements_carry_what_belongs_to_their_kind() {
     let (client, _) = taught();
-    let journal = client.get("/api/balancing/journal?assetId=seller1&epoch=1337").body;
+    let journal = client
+        .get("/api/balancing/journal?assetId=seller1&epoch=1337")
+        .body;
     let metered = &journal["statements"][0];
     let id = metered["id"].as_str().expect("an id");
     assert_eq!(
@@ -161,7 +214,10 @@ fn statements_carry_what_belongs_to_their_kind() {
         })
     );
     let contract = &journal["statements"][2];
-    assert_eq!((&contract["contractId"], &contract["value"], contract.get("meter")), (&json!("ppa1"), &json!(0), None));
+    assert_eq!(
+        (&contract["contractId"], &contract["value"], contract.get("meter")),
+        (&json!("ppa1"), &json!(0), None)
+    );
     assert_eq!(journal["statements"][1].get("contractId"), None);
 }
 
@@ -170,17 +226,36 @@ fn sealed_epochs_name_what_they_hold() {
     let client = Client::new();
     client.done("asset.upsert", json!({ "assetId": "m" }));
     client.done("audit.setRule", json!({ "assetId": "m", "approvals": 1 }));
-    client.done("balancing.addSettlement", json!({ "meterId": "m", "epoch": 1, "consumption": 5, "label": "x" }));
+    client.done(
+        "balancing.addSettlement",
+        json!({ "meterId": "m", "epoch": 1, "consumption": 5, "label": "x" }),
+    );
     let sealed = client.done("balancing.sealEpoch", json!({ "epoch": 1 }));
-    assert_eq!(sealed["held"], json!([{ "assetId": "m", "code": "approval_missing" }]));
+    assert_eq!(
+        sealed["held"],
+        json!([{ "assetId": "m", "code": "approval_missing" }])
+    );
     assert_eq!((&sealed["seals"], &sealed["block"]), (&json!([]), &Value::Null));
     let asked = client.get("/api/audit/requestApproval?assetId=m&epoch=1").body;
-    assert_eq!((&asked["success"], &asked["payload"]["have"], &asked["payload"]["want"]), (&json!(false), &json!(0), &json!(1)));
+    assert_eq!(
+        (
+            &asked["success"],
+            &asked["payload"]["have"],
+            &asked["payload"]["want"]
+        ),
+        (&json!(false), &json!(0), &json!(1))
+    );
     client.done("audit.approve", json!({ "assetId": "m", "epoch": 1 }));
     let asked = client.get("/api/audit/requestApproval?assetId=m&epoch=1").body;
-    assert_eq!((&asked["success"], &asked["payload"]["have"]), (&json!(true), &json!(1)));
+    assert_eq!(
+        (&asked["success"], &asked["payload"]["have"]),
+        (&json!(true), &json!(1))
+    );
     let sealed = client.done("balancing.sealEpoch", json!({ "epoch": 1 }));
-    assert_eq!((&sealed["seals"][0]["assetId"], &sealed["held"]), (&json!("m"), &json!([])));
+    assert_eq!(
+        (&sealed["seals"][0]["assetId"], &sealed["held"]),
+        (&json!("m"), &json!([]))
+    );
     assert_eq!(sealed["seals"][0]["auditId"], asked["auditId"]);
     assert_eq!(sealed["block"], sealed["index"]);
 }
@@ -190,11 +265,19 @@ fn a_demo_meter_reports_a_day_once() {
     let client = Client::new();
     let first = client.get("/api/demometer/populate24h?meterId=d&kwha=3500").body;
     assert_eq!(first.as_array().map(Vec::len), Some(96));
-    assert!(first.as_array().is_some_and(|all| all.iter().all(|reading| reading["processed"] == true)));
+    assert!(
+        first
+            .as_array()
+            .is_some_and(|all| all.iter().all(|reading| reading["processed"] == true))
+    );
     let booked = client.solo.ledger.read().epochs().count();
     assert_eq!(booked, 96);
     let second = client.get("/api/demometer/populate24h?meterId=d&kwha=3500").body;
-    assert!(second.as_array().is_some_and(|all| all.iter().all(|reading| reading["processed"] == false)));
+    assert!(
+        second
+            .as_array()
+            .is_some_and(|all| all.iter().all(|reading| reading["processed"] == false))
+    );
     assert_eq!(first[95]["reading"], second[95]["reading"]);
     assert_eq!(client.solo.ledger.read().epochs().count(), 96);
 }
@@ -207,7 +290,12 @@ fn find_takes_ids_expressions_and_types() {
     }
     let ids = |query: &str| -> Vec<String> {
         let found = client.get(&format!("/api/asset/find?{query}")).body;
-        found.as_array().expect("a list").iter().map(|asset| asset["assetId"].as_str().expect("an id").to_owned()).collect()
+        found
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|asset| asset["assetId"].as_str().expect("an id").to_owned())
+            .collect()
     };
     assert_eq!(ids("type=balance"), ["m1", "m2"]);
     assert_eq!(ids("q=m1"), ["m1"]);
