@@ -1,6 +1,6 @@
 //! Assets: anything that energy is booked to. Made by being named, never removed.
 //!
-//! Inside the ledger an asset is a number ([`Handle`]), given in the order in which assets were first named; the root is 0.
+//! Inside the ledger an asset is a number (a handle), given in the order in which assets were first named; the root is 0.
 
 use crate::audit::AuditRule;
 use crate::canonical::canonical_struct;
