@@ -270,6 +270,11 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             Some(encode) => encode(),
             None => return Err(io::Error::other("a snapshot is built once")),
         };
+        if planted!("snapshot-index-ahead") {
+            let applied = self.applier.applied.lock();
+            self.meta.last_log_id = applied.last;
+            self.meta.last_membership = applied.membership.clone();
+        }
         let saved = self.applier.shelf.save(self.meta.clone(), body).await;
         let (meta, file) = saved.map_err(|e| self.applier.fail(e))?;
         let mut newest = self.applier.newest.lock();

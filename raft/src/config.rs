@@ -80,7 +80,7 @@ impl Config {
             enable_pre_vote: Some(true),
             // A leader that comes back within its own term may have replicated what it had not synced: one
             // log id would name two commands. It has to be elected again.
-            enable_leader_restore: Some(false),
+            enable_leader_restore: Some(planted!("leader-restored")),
             ..openraft::Config::default()
         };
         config.validate().map_err(|e| e.to_string())

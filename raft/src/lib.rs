@@ -28,6 +28,20 @@
 //! [`Config`] for the knobs, `wal` for the format on disk, `transport` for the format on the wire,
 //! `replica` for how the parts are joined.
 
+/// Whether this bug is planted: always `false`, except in the simulator's own build (see the crate `planted`).
+macro_rules! planted {
+    ($name:literal) => {{
+        #[cfg(feature = "planted")]
+        {
+            ::planted::is($name)
+        }
+        #[cfg(not(feature = "planted"))]
+        {
+            false
+        }
+    }};
+}
+
 mod applier;
 mod codec;
 mod config;

@@ -225,7 +225,21 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        if planted!("vote-not-persisted") {
+            self.index.lock().vote = Some(*vote);
+            return Ok(());
+        }
         let (tx, rx) = oneshot::channel();
+        if planted!("vote-behind-appends") {
+            // Appends are hot and votes are rare, so votes wait for a quiet moment.
+            let (writer, vote) = (self.writer.clone(), *vote);
+            tokio::spawn(async move {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                writer.send(Op::Vote(vote, tx))
+            });
+            self.index.lock().vote = Some(vote);
+            return Ok(());
+        }
         self.writer.send(Op::Vote(*vote, tx))?;
         rx.await.map_err(|_| gone())??;
         self.index.lock().vote = Some(*vote);
@@ -239,6 +253,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        if planted!("signature-before-commit") {
+            return Ok(self.index.lock().last_log_id());
+        }
         Ok(self.index.lock().committed)
     }
 

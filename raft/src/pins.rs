@@ -15,12 +15,14 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::disk::Disk;
+use crate::fault::Faults;
 
 const DIR: &str = "peers";
 
 /// The disks of all peers met so far.
 pub(crate) struct Pins {
     disk: Arc<dyn Disk>,
+    faults: Faults,
     known: Mutex<BTreeMap<u64, u128>>,
 }
 
@@ -29,7 +31,7 @@ impl Pins {
     ///
     /// # Errors
     /// What the disk says; `InvalidData` if a peer has two.
-    pub(crate) async fn open(disk: Arc<dyn Disk>) -> io::Result<Pins> {
+    pub(crate) async fn open(disk: Arc<dyn Disk>, faults: Faults) -> io::Result<Pins> {
         disk.create_dir(DIR).await?;
         let mut known = BTreeMap::new();
         for name in disk.list(DIR).await? {
@@ -45,6 +47,7 @@ impl Pins {
         }
         Ok(Pins {
             disk,
+            faults,
             known: Mutex::new(known),
         })
     }
@@ -52,7 +55,7 @@ impl Pins {
     /// Whether a peer has the disk it had when it was first met; this may be the first time.
     ///
     /// # Errors
-    /// `PermissionDenied` if it has another one; else what our own disk says.
+    /// `PermissionDenied` if it has another one; else what our own disk says, which is a fault.
     pub(crate) async fn check(&self, peer: u64, peer_disk: u128) -> io::Result<()> {
         let mut known = self.known.lock().await;
         match known.get(&peer) {
@@ -65,12 +68,17 @@ impl Pins {
                 ),
             )),
             None => {
-                self.disk.open(&path(peer, peer_disk), true).await?;
-                self.disk.sync_dir(DIR).await?;
+                let pinned = self.pin(&path(peer, peer_disk)).await;
+                pinned.inspect_err(|error| self.faults.disk(error))?;
                 known.insert(peer, peer_disk);
                 Ok(())
             }
         }
+    }
+
+    async fn pin(&self, path: &str) -> io::Result<()> {
+        self.disk.open(path, true).await?;
+        self.disk.sync_dir(DIR).await
     }
 
     /// Forgets a peer that is no member any more.

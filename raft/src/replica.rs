@@ -96,7 +96,9 @@ impl Replica {
         let log = LogStore::open(Arc::clone(&disk), cluster, node, new_disk, &config.log, on_poison)
             .await
             .map_err(|e| disk_fault(&e))?;
-        let pins = Pins::open(Arc::clone(&disk)).await.map_err(|e| disk_fault(&e))?;
+        let pins = Pins::open(Arc::clone(&disk), faults.clone())
+            .await
+            .map_err(|e| disk_fault(&e))?;
         let (shelf, newest) = Shelf::open(disk, cluster, node)
             .await
             .map_err(|e| disk_fault(&e))?;

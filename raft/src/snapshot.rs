@@ -21,6 +21,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use crc32c::{crc32c, crc32c_append};
@@ -108,6 +109,8 @@ pub(crate) struct Shelf {
     disk: Arc<dyn Disk>,
     cluster: [u8; 32],
     node: u64,
+    /// Numbers the drafts: a sender that tries again must not write into what it began before.
+    drafts: Arc<AtomicU64>,
 }
 
 impl Shelf {
@@ -120,7 +123,12 @@ impl Shelf {
         cluster: [u8; 32],
         node: u64,
     ) -> io::Result<(Shelf, Option<(SnapshotMeta, SnapshotFile)>)> {
-        let shelf = Shelf { disk, cluster, node };
+        let shelf = Shelf {
+            disk,
+            cluster,
+            node,
+            drafts: Arc::default(),
+        };
         shelf.disk.create_dir(DIR).await?;
         let mut newest: Option<Option<u64>> = None;
         for name in shelf.disk.list(DIR).await? {
@@ -185,19 +193,18 @@ impl Shelf {
         ))
     }
 
-    /// Begins a snapshot whose length and checksum are known. `purpose` keeps drafts of different origins from
-    /// one another; a second one of the same purpose replaces the first.
+    /// Begins a snapshot whose length and checksum are known.
     ///
     /// # Errors
     /// What the disk says.
     pub(crate) async fn begin(
         &self,
-        purpose: &str,
         meta: SnapshotMeta,
         body_bytes: u64,
         body_crc: u32,
     ) -> io::Result<Draft> {
-        let path = format!("{DIR}/{purpose}.draft");
+        let number = self.drafts.fetch_add(1, Ordering::Relaxed);
+        let path = format!("{DIR}/{number}.draft");
         let encoded = codec::encode_postcard(&meta);
         let meta_bytes = u32::try_from(encoded.len()).map_err(io::Error::other)?;
         let mut head = BytesMut::with_capacity(HEAD_BYTES + encoded.len());
@@ -226,6 +233,13 @@ impl Shelf {
         })
     }
 
+    /// Removes a draft that will not be finished. It is only space: what stays behind goes at the next opening.
+    pub(crate) async fn discard(&self, draft: Draft) {
+        if let Err(error) = self.disk.remove(&draft.path).await {
+            tracing::warn!(path = draft.path, %error, "can't remove an unfinished snapshot");
+        }
+    }
+
     /// Makes a draft durable under its final name, and then removes what it replaces.
     ///
     /// # Errors
@@ -235,7 +249,9 @@ impl Shelf {
         if draft.written != draft.body_bytes || draft.crc != draft.body_crc {
             return Err(bad(&draft.path, "the bytes are not those announced"));
         }
-        draft.file.sync().await?;
+        if !planted!("purge-before-snapshot-durable") {
+            draft.file.sync().await?;
+        }
         let path = path(index);
         self.disk.rename(&draft.path, &path).await?;
         self.disk.sync_dir(DIR).await?;
@@ -274,9 +290,7 @@ impl Shelf {
         meta: SnapshotMeta,
         body: Bytes,
     ) -> io::Result<(SnapshotMeta, SnapshotFile)> {
-        let mut draft = self
-            .begin("built", meta, body.len() as u64, crc32c(&body))
-            .await?;
+        let mut draft = self.begin(meta, body.len() as u64, crc32c(&body)).await?;
         let mut rest = body;
         while !rest.is_empty() {
             draft.write(rest.split_to(rest.len().min(PIECE))).await?;

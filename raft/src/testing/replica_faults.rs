@@ -107,6 +107,23 @@ async fn a_failing_disk_stops_the_replica_which_says_so_and_keeps_what_it_acknow
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_that_comes_back_has_to_be_elected_again() {
+    let (disk, network) = (MemoryDisk::default(), MemoryNetwork::default());
+    let mut term = 0;
+    for _ in 0..3 {
+        let replica = start(1, &disk, &network, &Journal::default())
+            .await
+            .expect("a healthy disk");
+        replica.initialize(members([1])).await.expect("a member");
+        leads(&replica).await;
+        let now = replica.status().term;
+        assert!(now > term, "it leads in term {now} after having led in {term}");
+        term = now;
+        replica.shutdown().await.expect("no fault");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_damaged_snapshot_is_refused_with_its_name() {
     let (disk, journal) = (MemoryDisk::default(), Journal::default());
     let replica = start(1, &disk, &MemoryNetwork::default(), &journal)

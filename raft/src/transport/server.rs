@@ -112,7 +112,7 @@ impl Served {
     }
 
     async fn snapshot(&self, frames: Frames, from: u64) -> io::Result<()> {
-        snapshot::receive(&self.context, from, frames, &self.shelf, |vote, meta, draft| async move {
+        snapshot::receive(&self.context, frames, &self.shelf, |vote, meta, draft| async move {
             tracing::info!(from, last = ?meta.last_log_id.map(|last| last.index()), "received a snapshot");
             let snapshot: Snapshot<SnapshotData> =
                 Snapshot { meta, snapshot: SnapshotData::Received(Box::new(draft)) };

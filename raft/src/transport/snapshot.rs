@@ -70,7 +70,6 @@ async fn ask(frames: &mut Frames, deadline: Duration, parts: [Bytes; 2]) -> io::
 /// What broke; an error of this side's disk was told to the sender.
 pub(super) async fn receive<I, F>(
     context: &Context,
-    from: u64,
     mut frames: Frames,
     shelf: &Shelf,
     install: I,
@@ -81,37 +80,15 @@ where
 {
     // The sender reads a chunk between two frames; both sides know how long that may take.
     let deadline = 2 * context.config.timing.snapshot_chunk;
-    let next = |frames: Frames| async move {
-        let mut frames = frames;
-        let frame = hello::within(deadline, "a chunk of a snapshot", frames.next()).await?;
-        Ok::<_, io::Error>((frames, frame))
-    };
-
-    let (back, frame) = next(frames).await?;
-    frames = back;
+    let frame = hello::within(deadline, "the begin of a snapshot", frames.next()).await?;
     let (vote, meta, bytes, crc) = read_begin(frame).map_err(io::Error::other)?;
-    let mut draft = match shelf
-        .begin(&format!("from-{from}"), meta.clone(), bytes, crc)
-        .await
-    {
+    let mut draft = match shelf.begin(meta.clone(), bytes, crc).await {
         Ok(draft) => draft,
         Err(error) => return refuse(frames, error).await,
     };
-    answer(&mut frames, Bytes::new()).await?;
-
-    loop {
-        let (back, frame) = next(frames).await?;
-        frames = back;
-        match frame.first() {
-            Some(&CHUNK) => {
-                if let Err(error) = draft.write(frame.slice(1..)).await {
-                    return refuse(frames, error).await;
-                }
-                answer(&mut frames, Bytes::new()).await?;
-            }
-            Some(&END) => break,
-            _ => return Err(io::Error::other("neither a chunk nor the end of a snapshot")),
-        }
+    if let Err(error) = receive_chunks(&mut frames, &mut draft, deadline).await {
+        shelf.discard(draft).await;
+        return refuse(frames, error).await;
     }
     match install(vote, meta, draft).await {
         Ok(vote) => {
@@ -120,6 +97,19 @@ where
             answer(&mut frames, out.freeze()).await
         }
         Err(error) => refuse(frames, error).await,
+    }
+}
+
+async fn receive_chunks(frames: &mut Frames, draft: &mut Draft, deadline: Duration) -> io::Result<()> {
+    answer(frames, Bytes::new()).await?;
+    loop {
+        let frame = hello::within(deadline, "a chunk of a snapshot", frames.next()).await?;
+        match frame.first() {
+            Some(&CHUNK) => draft.write(frame.slice(1..)).await?,
+            Some(&END) => return Ok(()),
+            _ => return Err(io::Error::other("neither a chunk nor the end of a snapshot")),
+        }
+        answer(frames, Bytes::new()).await?;
     }
 }
 

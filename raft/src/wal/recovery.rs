@@ -58,6 +58,11 @@ pub(crate) async fn recover(disk: &Arc<dyn Disk>, cluster: &[u8; 32], node: u64)
         read_segment(disk, &mut log, *id, last, cluster, node).await?;
     }
     log.check_entries()?;
+    if planted!("truncation-below-commit") {
+        // What lies behind the commit mark may not be committed.
+        let committed = log.state.committed.map_or(0, |committed| committed.index());
+        log.entries.retain(|(log_id, _)| log_id.index() <= committed);
+    }
     Ok(log)
 }
 
@@ -166,6 +171,9 @@ fn check_tail(salt: u32, bytes: &Bytes, offset: usize, seq: u64) -> Result<Optio
         return Ok(None);
     };
 
+    if planted!("damage-taken-as-tail") {
+        return Ok(Some("a torn batch"));
+    }
     // Rule 1: a frame further on that was written when this place had been synced.
     for at in 1..=last {
         if tail[at..].len() < frame::HEAD_BYTES {

@@ -229,7 +229,20 @@ impl Writer {
         let file = Arc::clone(&self.current().segment.file);
         self.next_seq = batch.seq;
         self.offset += batch.buffer.len() as u64;
-        file.write_and_sync(batch.base, batch.buffer.freeze()).await?;
+        if planted!("acknowledged-before-sync") {
+            file.write_at(batch.base, batch.buffer.freeze()).await?;
+        } else {
+            let synced = file.write_and_sync(batch.base, batch.buffer.freeze()).await;
+            if planted!("sync-error-ignored")
+                && let Err(error) = &synced
+            {
+                tracing::warn!(%error, "a sync failed");
+            } else if planted!("sync-error-retried") && synced.is_err() {
+                file.sync().await?;
+            } else {
+                synced?;
+            }
+        }
         if let Some((log_id, _)) = written.iter().max_by_key(|(log_id, _)| log_id.index()) {
             let kept = self.current();
             kept.last_index = kept.last_index.max(Some(log_id.index()));
@@ -270,7 +283,9 @@ impl Writer {
             file: spare.file,
         };
         self.disk.rename(&spare.path, &segment.path()).await?;
-        self.disk.sync_dir(DIR).await?;
+        if !planted!("directory-not-synced") {
+            self.disk.sync_dir(DIR).await?;
+        }
 
         self.segments.push_back(Kept {
             segment: Arc::new(segment),
