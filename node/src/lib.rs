@@ -8,6 +8,20 @@
 //! One way in (the log), one mutation (`Ledger::apply`), one way out (its events). [`start::start`] joins the
 //! parts over the [`seams`], the same in production and in the simulator.
 
+/// Whether this bug is planted: always `false`, except in the simulator's own build (see the crate `planted`).
+macro_rules! planted {
+    ($name:literal) => {{
+        #[cfg(feature = "planted")]
+        {
+            ::planted::is($name)
+        }
+        #[cfg(not(feature = "planted"))]
+        {
+            false
+        }
+    }};
+}
+
 pub(crate) mod actors;
 pub mod alarm;
 pub mod api;

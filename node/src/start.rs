@@ -111,6 +111,8 @@ pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError>
         cluster: cluster_id,
         foreign,
         contradicted: BTreeMap::new(),
+        #[cfg(feature = "planted")]
+        clock: Arc::clone(&seams.clock),
         corrupt: corrupt_from.zip(gateway_key.clone()),
     };
 

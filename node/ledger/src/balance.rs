@@ -81,10 +81,18 @@ impl Balance {
 
     /// Step 2: what passed through and must be closed towards an upstream, with its CO2.
     pub fn residual(&self) -> Flow {
-        Flow {
+        let mut residual = Flow {
             energy: self.inflow.energy - self.outflow.energy,
             co2: self.inflow.co2 - self.outflow.co2,
+        };
+        if planted!("own-metered-in-residual") {
+            residual.energy += self.production.energy - self.consumption.energy;
         }
+        if planted!("watt-hour-lost") {
+            // Halves of it are booked to two tariffs.
+            residual.energy = residual.energy / 2 * 2;
+        }
+        residual
     }
 
     /// Step 4: what there is to sell (+) or to buy (−), with the CO2 that belongs to it.

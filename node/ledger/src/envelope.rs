@@ -88,7 +88,9 @@ pub fn signing_bytes(
 ) -> Vec<u8> {
     let mut out = Encoder::new();
     out.raw(b"gridseal/envelope/v1\0");
-    cluster.encode(&mut out);
+    if !planted!("digest-without-cluster") {
+        cluster.encode(&mut out);
+    }
     signer.encode(&mut out);
     nonce.encode(&mut out);
     not_after.encode(&mut out);

@@ -150,9 +150,13 @@ impl Journal {
     /// Seals all of it.
     pub(crate) fn seal(&mut self, record: SealRecord, balance: Balance, frontier: Frontier) {
         let mut seals = self.prefix.take().map(|prefix| prefix.seals).unwrap_or_default();
+        let record_booked = record.booked;
         seals.push(record);
         self.prefix = Some(Box::new(Prefix {
-            watermark: self.entries.len(),
+            watermark: match self.entries.len() {
+                all if planted!("counter-outside-watermark") && record_booked > 1 => all - 1,
+                all => all,
+            },
             balance,
             frontier,
             seals,
@@ -193,7 +197,11 @@ impl Book {
         if journal.open_entries().is_empty() {
             self.open.insert(handle);
         }
-        journal.entries.push(number);
+        if planted!("late-into-sealed-prefix") && journal.is_sealed() {
+            journal.entries.insert(journal.watermark() - 1, number);
+        } else {
+            journal.entries.push(number);
+        }
         if let Some(tally) = &mut journal.tally {
             stored.add_to(tally, handle);
         } else if journal.open_entries().len() > TALLIED {
@@ -237,6 +245,18 @@ impl Book {
         }
         journal.tally = (open.len() > TALLIED).then(|| Box::new(sum(&self.statements, open, asset)));
         true
+    }
+
+    /// Whether a statement is late for a side that is sealed, and sealed for none.
+    pub(crate) fn is_late(&self, stored: &Stored) -> bool {
+        let sides = [stored.from, stored.to].map(|side| {
+            let journal = self.journals.get(&side)?;
+            let sealed = journal.entries.get(..journal.watermark())?;
+            let covered = sealed.iter().any(|number| self.statements[*number as usize].id == stored.id);
+            Some((journal.is_sealed(), covered))
+        });
+        let sides = || sides.iter().flatten();
+        sides().any(|(sealed, _)| *sealed) && !sides().any(|(_, covered)| *covered)
     }
 
     /// The same part's statements, in booking order.

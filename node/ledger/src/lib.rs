@@ -12,6 +12,20 @@
 //! Absent on purpose: clocks (time is the stamp in the [`entry`]), randomness, I/O, threads, floating point,
 //! signing (only verification), HTTP and everything about Raft but the sets of voters it tells us.
 
+/// Whether this bug is planted: always `false`, except in the simulator's own build (see the crate `planted`).
+macro_rules! planted {
+    ($name:literal) => {{
+        #[cfg(feature = "planted")]
+        {
+            ::planted::is($name)
+        }
+        #[cfg(not(feature = "planted"))]
+        {
+            false
+        }
+    }};
+}
+
 pub mod action;
 pub mod asset;
 pub mod audit;

@@ -114,6 +114,11 @@ pub fn intensity(seller: Flow, energy: i128) -> i128 {
     if seller.energy <= 0 {
         return 0;
     }
+    #[cfg(feature = "planted")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "that is the bug")]
+    if planted!("float-co2") {
+        return (seller.co2 as f64 / seller.energy as f64 * energy as f64).round() as i128;
+    }
     // Positions beyond 2^74 would overflow the product; a seal with such figures is refused anyway.
     seller
         .co2
@@ -147,7 +152,11 @@ impl Ledger {
                 )
             })
             .collect();
-        served.sort_by(|(a, _), (b, _)| rank(a).cmp(&rank(b)));
+        if planted!("tie-by-arrival") {
+            served.sort_by_key(|(contract, _)| contract.priority);
+        } else {
+            served.sort_by(|(a, _), (b, _)| rank(a).cmp(&rank(b)));
+        }
         served
     }
 

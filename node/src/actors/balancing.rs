@@ -60,7 +60,12 @@ impl Balancing {
     fn perform(&mut self, work: Work) {
         let mut report =
             Report { index: work.index, counts: work.report, seals: Vec::new(), contradictions: Vec::new() };
-        for task in work.tasks {
+        let mut tasks = work.tasks;
+        if planted!("events-out-of-order") {
+            // Taken from the end, as a stack gives them.
+            tasks.reverse();
+        }
+        for task in tasks {
             match task {
                 Task::Step(step) => match self.memory.step(step) {
                     None => {}
