@@ -7,7 +7,7 @@
 //! ```
 //!
 //! It says that the node recomputed the seal and signed its block; it is one party's word. The certificate is the quorum's. What
-//! always holds: the same seal gives the same token on the same node. The key stays with whoever has it: this module only
+//! always holds: the same claims give the same token on the same node (`iat` is the ledger's time when it was asked for). The key stays with whoever has it: this module only
 //! asks for signatures. Absent on purpose: other algorithms, and tokens without `typ` (RFC 8725 §3.11), so that no
 //! signature made for something else passes for a seal.
 
@@ -47,7 +47,7 @@ pub struct Claims {
     pub block: u64,
     /// Whose seal; also the audience.
     pub cluster: String,
-    /// When it was sealed, by the ledger's time, in seconds since 1970.
+    /// When the token was issued, by the ledger's time, in seconds since 1970.
     pub iat: u64,
 }
 
@@ -160,7 +160,7 @@ mod tests {
         assert!(decoded.verify(&public));
         let other = PublicKey(SigningKey::from_bytes(&[8; 32]).verifying_key().to_bytes());
         assert!(!decoded.verify(&other));
-        // Deterministic: the same seal, the same token.
+        // Deterministic: the same claims, the same token.
         assert_eq!(
             token,
             issue(&claims(), &public, |message| Signature(

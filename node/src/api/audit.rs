@@ -4,9 +4,7 @@
 //! balance in its own time and approves, and no node ever calls anyone. An approval counts for the next seal and
 //! is spent by it.
 
-use std::collections::BTreeSet;
-
-use ledger::{Action, PublicKey};
+use ledger::Action;
 use serde_json::json;
 
 use super::answer::Answer;
@@ -23,8 +21,8 @@ pub(crate) const ROUTES: &[Route] = &[
         methods: Methods::GetPost,
         access: Access::Read,
         body: Body::Fields,
-        about: "Whether nothing but the seal itself is missing: `success` if the asset's audit rule has the approvals it \
-                wants, or there is none. Without an asset it always is, as EAF answers without rules.",
+        about: "Whose approvals the next seal wants, and the name of its audit. `success` if it wants none, as EAF \
+                answers without rules; who is named in the payload gives his with audit.approve.",
         params: &[
             optional("assetId", schema::ID, "the asset whose seal is wanted"),
             optional("epoch", schema::EPOCH, "its epoch"),
@@ -94,12 +92,17 @@ async fn request(call: Call) -> Result<Answer, Fault> {
         .map(|asset| asset.audit.clone())
         .unwrap_or_default();
     let next = ledger.seals(&asset, epoch).len();
-    let have = usize::from(false);
     Ok(json!({
         "service": "audit",
-        "success": have >= usize::try_from(rule.approvals).unwrap_or(usize::MAX),
+        "success": rule.approvals == 0,
         "type": "approval",
-        "payload": { "assetId": asset, "epoch": epoch, "version": next, "have": have, "want": rule.approvals },
+        "payload": {
+            "assetId": asset,
+            "epoch": epoch,
+            "version": next,
+            "want": rule.approvals,
+            "auditors": rule.auditors,
+        },
         "auditId": audit_id(&asset, epoch, u32::try_from(next).unwrap_or(u32::MAX)),
     })
     .into())
@@ -110,28 +113,20 @@ async fn set_rule(call: Call) -> Result<Answer, Fault> {
         "a list of Ed25519 public keys, in hexadecimal or base64url",
         public_key,
     );
-    let given = call.params.optional("auditors", &keys)?;
-    let auditors: BTreeSet<PublicKey> = match given {
-        Some(keys) => keys.into_iter().collect(),
-        None => {
-            let ledger = call.ledger();
-            let development = ledger.genesis().filter(|genesis| genesis.development);
-            match development {
-                Some(genesis) => genesis.gateways.iter().copied().collect(),
-                None => {
-                    return Err(call
-                        .params
-                        .required("auditors", keys)
-                        .err()
-                        .unwrap_or_else(|| call.params.invalid("auditors", "a list of keys")));
-                }
-            }
-        }
+    let gateways = {
+        let ledger = call.ledger();
+        let development = ledger.genesis().filter(|genesis| genesis.development);
+        development.map(|genesis| genesis.gateways.clone())
+    };
+    let auditors = match (call.params.optional("auditors", &keys)?, gateways) {
+        (Some(given), _) => given,
+        (None, Some(gateways)) => gateways,
+        (None, None) => call.params.required("auditors", &keys)?,
     };
     let action = Action::SetAuditRule {
         asset: call.params.required("assetId", params::asset)?,
         approvals: u32::try_from(call.params.required("approvals", whole(0, 1000))?).unwrap_or(u32::MAX),
-        auditors,
+        auditors: auditors.into_iter().collect(),
     };
     let receipt = call.submit(action).await?;
     outcome::answer(&call, receipt).await

@@ -85,9 +85,8 @@ fn quarters(meter: &AssetId, kwha: i64, now: u64, epoch_ms: u64) -> Vec<Quarter>
 fn energy(meter: &AssetId, kwha: i64, begins: u64) -> i64 {
     let hour = usize::try_from(begins / 3_600_000 % 24).unwrap_or(0);
     let name = format!("{meter}/{}", begins / QUARTER_MS);
-    let noise = u64::from(u16::from_be_bytes(
-        [0, 1].map(|i| digest("demometer", name.as_bytes()).0[i]),
-    ));
+    let noise = digest("demometer", name.as_bytes()).0;
+    let noise = u64::from(u16::from_be_bytes([noise[0], noise[1]]));
     // A day's Wh × thousandths of the hour ÷ 4 × (0.75 + noise / 2), in one division.
     let share = i128::from(kwha) * 1000 * i128::from(PROFILE[hour]) * (i128::from(noise) + 98_304);
     let divisor = 365 * 1000 * 4 * 131_072;

@@ -111,15 +111,10 @@ pub(crate) fn render(ledger: &Ledger, record: &SealRecord) -> Sealed {
         digest: record.digest.to_string(),
         block: record.index,
         cluster: seal.cluster.to_string(),
-        // Whole seconds, as RFC 7519 has them.
-        iat: issued_at(ledger, record) / 1000,
+        // The token is issued now, by the ledger's time; whole seconds, as RFC 7519 has them.
+        iat: ledger.now().get() / 1000,
     };
     Sealed { body, claims }
-}
-
-/// When the seal was made, by the ledger's time, in milliseconds.
-fn issued_at(ledger: &Ledger, _record: &SealRecord) -> u64 {
-    ledger.now().get()
 }
 
 /// The name under which an audit of a seal is known: of which asset, epoch and version.

@@ -124,7 +124,7 @@ fn the_preview_shows_the_latest_balance() {
         "energy",
         "balancesum",
         "digest",
-        "seal",
+        "peers",
         "transactions",
     ] {
         assert_eq!(balances[0][name], seal[name], "{name}");
