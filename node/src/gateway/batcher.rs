@@ -30,6 +30,8 @@ const BATCH_BYTES: usize = 1 << 20;
 /// An idle leader moves the ledger's time on at least this often, so that a client which reads `now` can
 /// choose a `not_after` that holds.
 const TICK: Duration = Duration::from_secs(20);
+/// A fresh leader that could not propose yet tries again after this.
+const AGAIN: Duration = Duration::from_millis(50);
 /// How long the leader may take to commit what another node forwards.
 const FORWARD: Duration = Duration::from_secs(5);
 
@@ -108,6 +110,8 @@ impl Batcher {
         let mut flights: FuturesUnordered<Flight> = FuturesUnordered::new();
         let mut queue: VecDeque<Offer> = VecDeque::new();
         let mut leading: Option<Stamper> = None;
+        // When the first entry of a leadership was last proposed.
+        let mut began = Instant::now();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -123,6 +127,7 @@ impl Batcher {
                     self.gather(offer, &mut queue);
                 }
                 _ = tick.tick() => ticked = true,
+                () = tokio::time::sleep_until(began + AGAIN), if leading.is_some() && flights.is_empty() && !self.begun() => {}
             }
             let (role, leader) = {
                 let status = status.borrow_and_update();
@@ -135,8 +140,12 @@ impl Batcher {
                     let stamper = Stamper::new(self.ledger.read().now(), Instant::now());
                     flights.push(self.begin(&stamper));
                     leading = Some(stamper);
+                    began = Instant::now();
                 }
-                Some(stamper) if flights.is_empty() && !self.begun() => flights.push(self.begin(stamper)),
+                Some(stamper) if flights.is_empty() && !self.begun() && began.elapsed() >= AGAIN => {
+                    flights.push(self.begin(stamper));
+                    began = Instant::now();
+                }
                 Some(stamper) if ticked && flights.is_empty() => flights.extend(self.tick(stamper)),
                 _ => {}
             }
