@@ -61,7 +61,12 @@ impl Record {
             }
         }
         match newest {
-            Some((sequence, signed)) => Ok(Record { file, sequence, last: Some(signed) }),
+            Some((sequence, signed)) => {
+                // What was read may stand in the page cache only, after a sync that failed. Written and synced
+                // once more it is durable, or this node doesn't start.
+                file.write_and_sync(slot_of(sequence), encode(sequence, signed)).await?;
+                Ok(Record { file, sequence, last: Some(signed) })
+            }
             // The very first write may have been torn: it was not synced, so nothing left this node.
             None if written && file.size().await? > SLOT => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -82,13 +87,18 @@ impl Record {
     /// The disk's. Nothing may be signed after that: it isn't known which slots last.
     pub(crate) async fn put(&mut self, signed: Signed) -> io::Result<()> {
         self.sequence += 1;
-        let slot = (self.sequence % 2) * SLOT;
+        let slot = slot_of(self.sequence);
         if !planted!("signed-not-persisted") {
             self.file.write_and_sync(slot, encode(self.sequence, signed)).await?;
         }
         self.last = Some(signed);
         Ok(())
     }
+}
+
+/// The first record goes into the first slot, so that a torn one is told from two damaged ones by the size.
+fn slot_of(sequence: u64) -> u64 {
+    (sequence.wrapping_sub(1) % 2) * SLOT
 }
 
 fn encode(sequence: u64, signed: Signed) -> Bytes {
@@ -133,15 +143,15 @@ mod tests {
         drop(record);
         assert_eq!(Record::open(&disk).await.expect("it reopens").last(), Some(signed(3)));
 
-        // Slot 1 holds sequence 3. Torn, it falls back to 2: the disk lied, but the record is not lost.
+        // The first slot holds sequence 3. Torn, it falls back to 2: the disk lied, but the record is not lost.
         let path = dir.path().join(FILE);
         let mut bytes = std::fs::read(&path).expect("the file");
-        bytes[4096 + 20] ^= 1;
+        bytes[20] ^= 1;
         std::fs::write(&path, &bytes).expect("a write");
         assert_eq!(Record::open(&disk).await.expect("it reopens").last(), Some(signed(2)));
 
         // Both damaged: what was signed isn't known, and that is said.
-        bytes[20] ^= 1;
+        bytes[4096 + 20] ^= 1;
         std::fs::write(&path, &bytes).expect("a write");
         let error = Record::open(&disk).await.map(|_| ()).expect_err("no slot is intact");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);

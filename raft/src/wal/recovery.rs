@@ -146,6 +146,10 @@ async fn read_segment(
         tracing::warn!(%path, offset, "the last batch was not synced when the node stopped; it is cut off");
     }
     if last {
+        // What was read may stand in the page cache only: after a failed sync the kernel takes dirty pages for
+        // clean and never writes them again. Written once more, the bytes are dirty, and this sync is true.
+        // Each sector gets what it has, so a crash in between loses nothing that was durable.
+        segment.file.write_at(0, bytes.slice(..offset)).await?;
         // Whatever follows must never be taken for frames again, and a newer segment must find this one whole.
         segment.file.truncate(offset as u64).await?;
         segment.file.sync().await?;
