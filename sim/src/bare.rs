@@ -167,7 +167,7 @@ async fn node(machine: Machine, nodes: u64, seed: u64, oracle: Shared) -> Result
     config.log.cache_bytes = *fixed.pick(&[4 << 10, 1 << 20]);
     config.snapshots.every_entries = *fixed.pick(&[20, 100, 1_000]);
     config.snapshots.keep_entries = *fixed.pick(&[0, 10, 100]);
-    config.snapshots.chunk_bytes = *fixed.pick(&[100, 4 << 10]);
+    config.snapshots.chunk_bytes = *fixed.pick(&[1 << 10, 16 << 10, 256 << 10]);
     let disk: Arc<dyn Disk> = Arc::new(machine.disk);
     let network: Arc<dyn Network> = Arc::new(machine.network);
     let recorder = Box::new(Recorder {
@@ -183,7 +183,7 @@ async fn node(machine: Machine, nodes: u64, seed: u64, oracle: Shared) -> Result
     let working = work(replica.clone(), rng, &oracle);
     tokio::select! {
         () = working => Ok(()),
-        found = fault.wait_for(Option::is_some) => Err(found.map_or_else(|e| e.to_string(), |fault| format!("{fault:?}"))),
+        found = fault.wait_for(Option::is_some) => Err(found.map_or_else(|e| e.to_string(), |fault| format!("{:?}", *fault))),
     }
 }
 
@@ -265,9 +265,9 @@ fn unwell(oracle: &Oracle, nodes: u64, acked_when_quiet: usize) -> Option<String
     if oracle.acked.len() <= acked_when_quiet {
         return Some("nothing was acknowledged since the faults ended".into());
     }
-    let slowest = oracle.tapes.values().map(|tape| tape.next).min().unwrap_or(0);
     let acked = oracle.acked.last_key_value().map_or(0, |(index, _)| *index);
-    (slowest + 200 < acked).then(|| format!("a node is at {slowest}, {acked} is acknowledged"))
+    let (node, slowest) = oracle.tapes.iter().map(|(node, tape)| (node, tape.next)).min_by_key(|(_, next)| *next)?;
+    (slowest + 200 < acked).then(|| format!("n{node} is at {slowest}, {acked} is acknowledged"))
 }
 
 fn check_durability(oracle: &mut Oracle) {

@@ -7,18 +7,32 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 /// that makes epochs of plausible size.
 pub const EPOCH_MS: u64 = 1_767_225_600_000;
 
-/// Virtual time, which the world moves on.
+/// Virtual time, which the world moves on; or, where processes are real, time as it passes.
 #[derive(Clone, Debug, Default)]
-pub struct Time(Arc<AtomicU64>);
+pub struct Time {
+    virtual_ms: Arc<AtomicU64>,
+    real_since: Option<tokio::time::Instant>,
+}
 
 impl Time {
     /// Milliseconds since the run began.
     pub fn now_ms(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        match self.real_since {
+            Some(began) => u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            None => self.virtual_ms.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Time as it passes from now on. Only for runs of real processes: no two of them are alike.
+    pub fn real() -> Self {
+        Time {
+            real_since: Some(tokio::time::Instant::now()),
+            ..Time::default()
+        }
     }
 
     pub(crate) fn set(&self, now_ms: u64) {
-        self.0.store(now_ms, Ordering::Relaxed);
+        self.virtual_ms.store(now_ms, Ordering::Relaxed);
     }
 }
 
@@ -51,6 +65,13 @@ impl WallClock {
     /// Sets the clock forward, or back.
     pub fn jump(&self, ms: i64) {
         self.ahead_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+}
+
+impl gridseal::seams::Clock for WallClock {
+    fn now(&self) -> ledger::Timestamp {
+        // A clock that is set before 1970 or past the end of time stands at 0, as the real one does.
+        ledger::Timestamp::new(self.now_ms()).unwrap_or_default()
     }
 }
 

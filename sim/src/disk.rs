@@ -17,6 +17,7 @@
 mod file;
 mod names;
 mod pages;
+mod platter;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,7 +33,7 @@ use self::file::File;
 pub use self::file::Loss;
 use self::names::{FileId, Names};
 use crate::rng::{PerMillion, Rng};
-use crate::trace;
+use crate::{timeline, trace};
 
 /// What goes wrong with a disk, and how fast it is when nothing does.
 #[derive(Clone, Debug)]
@@ -84,6 +85,8 @@ struct Core {
     fail_next_sync: bool,
     syncs: u64,
     synced_bytes: u64,
+    /// Changes with what is on the platter.
+    durable_version: u64,
 }
 
 impl SimDisk {
@@ -100,6 +103,7 @@ impl SimDisk {
             fail_next_sync: false,
             syncs: 0,
             synced_bytes: 0,
+            durable_version: 0,
         })))
     }
 
@@ -128,6 +132,7 @@ impl SimDisk {
     /// Ends the process that uses it, and settles what becomes of everything that was not synced.
     pub fn crash(&self, loss: Loss) {
         let core = &mut *self.0.lock();
+        core.durable_version += 1;
         core.mounts += 1;
         core.locked = false;
         for file in core.files.values_mut() {
@@ -137,6 +142,33 @@ impl SimDisk {
             names.crash(loss, &mut core.rng);
         }
         core.forget_unnamed();
+    }
+
+    /// Puts an empty drive in its place. Processes that used it are dead.
+    pub fn wipe(&self) {
+        let mut core = self.0.lock();
+        core.mounts += 1;
+        core.locked = false;
+        core.files.clear();
+        core.dirs = BTreeMap::from([(String::new(), Names::default())]);
+    }
+
+    /// Puts a copy of what a reader of another drive sees in its place, all of it synced.
+    pub fn copy_of(&self, other: &SimDisk) {
+        let (dirs, files, next_file) = {
+            let other = other.0.lock();
+            (other.dirs.clone(), other.files.clone(), other.next_file)
+        };
+        let mut core = self.0.lock();
+        core.mounts += 1;
+        core.locked = false;
+        core.dirs = dirs;
+        core.files = files;
+        core.next_file = next_file;
+        for file in core.files.values_mut() {
+            file.handles = 0;
+            file.sync(file.mark());
+        }
     }
 
     /// Changes what goes wrong from here on.
@@ -290,8 +322,10 @@ impl Mount {
             if core.faults.lies {
                 return Ok(());
             }
+            core.durable_version += 1;
             done(core, mark, fails)?;
             trace::record(format_args!("disk sync {what} {ms} ms{}", if fails { " failed" } else { "" }));
+            timeline::sync(ms, fails);
             if fails { Err(io_error(what)) } else { Ok(()) }
         })
     }

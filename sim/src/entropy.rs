@@ -13,9 +13,10 @@ impl SimEntropy {
     pub fn new(rng: Rng) -> Self {
         SimEntropy(Mutex::new(rng))
     }
+}
 
-    /// Fills `bytes` with the next of the stream.
-    pub fn fill(&self, bytes: &mut [u8]) {
+impl gridseal::seams::Entropy for SimEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
         self.0.lock().fill(bytes);
     }
 }

@@ -1,6 +1,9 @@
 //! What goes wrong, and when: a schedule that a seed draws before the run begins, so that it can be read, told and
 //! (one day) shrunk.
 
+mod swarm;
+pub mod words;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -39,7 +42,43 @@ pub enum Fault {
     SlowDisk(u64, bool),
     /// A node's wall clock is set by so many milliseconds.
     Clock(u64, i64),
+    /// Nothing passes between these two, either way.
+    Cut(u64, u64),
+    /// Each node reaches only its neighbours by number.
+    Ring,
+    /// Two halves, and this node between them: no one else reaches both.
+    Bridge(u64),
+    /// The way from the first to the second is so from here on.
+    Link(u64, u64, Way),
+    /// A process gets a tenth of its machine, or all of it again.
+    SlowNode(u64, bool),
+    /// Nothing more fits on a disk, or there is room again.
+    FullDisk(u64, bool),
+    /// A bit flips on the platter, somewhere in the log or a snapshot.
+    Rot(u64),
+    /// A sector of the log or a snapshot can't be read any more.
+    Latent(u64),
+    /// From here on some writes land in the wrong place of their file.
+    Misdirect(u64),
+    /// A process is killed, and its disk replaced by an empty one.
+    EmptyDisk(u64),
+    /// A process is killed, and its disk replaced by a copy of another node's.
+    WrongDisk(u64, u64),
 }
+
+/// How one direction of a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// As on a good local network.
+    Good,
+    /// Every segment takes 50 to 300 ms.
+    Slow,
+    /// A fifth of the segments is lost, and comes later.
+    Lossy,
+    /// Connections break in the middle of what is being sent.
+    Breaking,
+}
+
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,6 +101,19 @@ impl fmt::Display for Fault {
             Fault::SlowDisk(node, true) => write!(f, "the disk of n{node} becomes slow"),
             Fault::SlowDisk(node, false) => write!(f, "the disk of n{node} is well again"),
             Fault::Clock(node, ms) => write!(f, "the clock of n{node} jumps by {ms} ms"),
+            Fault::Cut(a, b) => write!(f, "nothing passes between n{a} and n{b}"),
+            Fault::Ring => f.write_str("each node reaches only its neighbours in a ring"),
+            Fault::Bridge(node) => write!(f, "only n{node} reaches both halves"),
+            Fault::Link(from, to, way) => write!(f, "the way n{from} > n{to} is {}", format!("{way:?}").to_lowercase()),
+            Fault::SlowNode(node, true) => write!(f, "n{node} becomes ten times slower"),
+            Fault::SlowNode(node, false) => write!(f, "n{node} has its whole machine again"),
+            Fault::FullDisk(node, true) => write!(f, "the disk of n{node} is full"),
+            Fault::FullDisk(node, false) => write!(f, "there is room on the disk of n{node} again"),
+            Fault::Rot(node) => write!(f, "a bit flips on the disk of n{node}"),
+            Fault::Latent(node) => write!(f, "a sector on the disk of n{node} can't be read any more"),
+            Fault::Misdirect(node) => write!(f, "the disk of n{node} writes to wrong places"),
+            Fault::EmptyDisk(node) => write!(f, "n{node} is killed and gets an empty disk"),
+            Fault::WrongDisk(node, other) => write!(f, "n{node} is killed and gets a copy of n{other}'s disk"),
         }
     }
 }
@@ -145,6 +197,7 @@ impl Plan {
             }
         }
         plan.small_faults(rng, swarm, nodes, span);
+        swarm::more(&mut plan, seed, nodes, start, end_ms);
         plan.finish(nodes);
         plan
     }
@@ -208,10 +261,26 @@ impl Plan {
         self.steps.push((up.min(end_ms), Fault::Start(node)));
     }
 
+    /// Nodes whose disk lost or changed what had been synced. Such a node must halt rather than serve it, and may
+    /// never come back under its old name: nothing is asked of it when the faults are over.
+    pub fn damaged(&self) -> BTreeSet<u64> {
+        let damaged = self.steps.iter().filter_map(|(_, fault)| match fault {
+            Fault::Rot(node)
+            | Fault::Latent(node)
+            | Fault::Misdirect(node)
+            | Fault::EmptyDisk(node)
+            | Fault::WrongDisk(node, _) => Some(*node),
+            _ => None,
+        });
+        damaged.collect()
+    }
+
     /// Puts the steps in order, and adds what makes everything well at the end.
-    fn finish(&mut self, nodes: u64) {
+    pub fn finish(&mut self, nodes: u64) {
         self.steps.push((self.quiet_from_ms, Fault::Heal));
         for node in 1..=nodes {
+            self.steps.push((self.quiet_from_ms, Fault::SlowNode(node, false)));
+            self.steps.push((self.quiet_from_ms, Fault::FullDisk(node, false)));
             self.steps.push((self.quiet_from_ms, Fault::SlowDisk(node, false)));
             self.steps.push((self.quiet_from_ms, Fault::Start(node)));
         }

@@ -23,6 +23,7 @@ use crate::disk::{Loss, Mount, SimDisk};
 use crate::entropy::SimEntropy;
 use crate::network::{Attached, SimNet};
 use crate::rng::Rng;
+use crate::timeline::{self, What};
 use crate::trace::{self, Who};
 
 /// How finely time moves.
@@ -168,6 +169,7 @@ impl Host {
             time: self.time.clone(),
         };
         self.boots += 1;
+        timeline::note(What::Up);
         let local = LocalSet::new();
         let (main, began) = {
             let _entered = runtime.enter();
@@ -197,6 +199,7 @@ impl Host {
         let exited = runtime.block_on(local.run_until(until(present, main)));
         if let Some(result) = exited {
             trace::record(format_args!("process exits: {result:?}"));
+            timeline::note(What::Stopped(result.as_ref().err().cloned().unwrap_or_default()));
             self.disk.unmount();
             self.net.crash(self.ip, false);
             self.end(State::Exited(result));
@@ -212,6 +215,7 @@ impl Host {
             None => self.disk.unmount(),
         }
         self.net.crash(self.ip, silent);
+        timeline::note(What::Down);
         self.end(State::Off);
     }
 
@@ -232,6 +236,8 @@ impl Host {
     pub fn pause(&mut self, ms: u64) {
         if let State::Running(process) = &mut self.state {
             process.paused_until_ms = self.time.now_ms() + ms;
+            trace::enter(self.time.now_ms(), self.who);
+            timeline::note(What::Paused(process.paused_until_ms));
         }
     }
 }

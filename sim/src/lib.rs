@@ -1,18 +1,50 @@
-//! wip
+//! The simulator: the very same node code under faults, in virtual time, and a check of what it promises.
+//!
+//! A run is a [`world`]: machines ([`host`]) with simulated disks ([`disk`]), clocks ([`clock`]) and randomness ([`entropy`]) on a
+//! simulated [`network`]; a plan of [`faults`]; a program for each node, which is the product's own `start`
+//! ([`cluster`]) or a bare replica ([`bare`]); clients that work through HTTP ([`workload`]) and write down what they
+//! hear ([`history`]); and [`checkers`], which read that and what the nodes show in the end. [`scenario`] joins them,
+//! [`run`] puts a [`trace`] around them, [`report`] tells what came of it.
+//!
+//! What always holds: one seed, one run. Everything that happens is decided by [`rng`], and two runs of a seed have
+//! byte-identical traces, in one process or in two. Nothing of a node is replaced above its seams.
+//!
+//! Absent on purpose: mocks, and threads. A run is one thread; many seeds are many processes.
+
 #[cfg(not(tokio_unstable))]
 compile_error!(
     "the simulator needs `--cfg tokio_unstable` (see .cargo/config.toml): without it tokio's scheduler is not \
      seeded, and a seed would not mean one run. An environment's RUSTFLAGS overrides the file: unset it."
 );
 pub mod bare;
+pub mod bench;
+pub mod case;
+pub mod chaos;
+pub mod checkers;
+pub mod child;
 pub mod clock;
+pub mod cluster;
+pub mod commands;
 pub mod disk;
 pub mod entropy;
+pub mod explore;
 pub mod faults;
+pub mod history;
 pub mod host;
+pub mod html;
+pub mod http;
+pub mod mutants;
 pub mod network;
+pub mod observer;
+pub mod oracle;
 pub mod report;
 pub mod rng;
+pub mod rogue;
 pub mod run;
+pub mod scenario;
+pub mod shrink;
+pub mod story;
+pub mod timeline;
 pub mod trace;
+pub mod workload;
 pub mod world;

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use sim::bare;
+use sim::case::Case;
+use sim::faults::Plan;
+use sim::{bare, bench, chaos, commands, explore, mutants, scenario, shrink};
 use sim::report::Report;
 use sim::run::{self, Around};
 
@@ -17,8 +19,45 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Runs the product: nodes and clients, faults, and all checkers at the end.
+    Run(RunArgs),
     /// Runs replicas alone, without the ledger.
     Raft(RunArgs),
+    /// Runs many seeds, one child process each, and says which fail and what they reached together.
+    Explore(explore::ExploreArgs),
+    /// Makes a failing seed or case as small as it gets, writes it to a file, and tells its story.
+    Shrink(shrink::ShrinkArgs),
+    /// Runs a case again and tells its story.
+    Replay(commands::ReplayArgs),
+    /// Runs scenario files and says which expectations are met.
+    Scenario(commands::ScenarioArgs),
+    /// Measures how fast the simulation is.
+    Bench(bench::BenchArgs),
+    Chaos(chaos::Options),
+    /// Plants known bugs, one after the other, and hunts for each: the proof that the checkers notice.
+    Mutants(MutantArgs),
+}
+
+#[derive(Args)]
+struct MutantArgs {
+    /// Only these bugs.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only one bug of each family.
+    #[arg(long)]
+    families: bool,
+    /// Seeds to try for each.
+    #[arg(long, default_value_t = 200)]
+    max_seeds: u64,
+    /// Runs at a time.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// A simulator that was built with `--features planted`; by default one is built.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Prints a JSON list.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -38,12 +77,19 @@ struct RunArgs {
     /// Plants a bug: every disk says that it synced, and did not.
     #[arg(long)]
     lying_disks: bool,
+    /// Plants a bug of the list, and goes on after the first broken promise. Only in the build that
+    /// `sim mutants` makes.
+    #[arg(long)]
+    plant: Option<String>,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
     /// Writes every event to this file.
     #[arg(long)]
     log: Option<PathBuf>,
+    /// Writes a report with a picture of the run to this file.
+    #[arg(long)]
+    html: Option<PathBuf>,
     /// Which log lines go into the trace, as `target=level,…`.
     #[arg(long)]
     traced: Option<String>,
@@ -60,6 +106,59 @@ impl RunArgs {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Run(args) => {
+            let mut options = scenario::Options::new(args.seed);
+            options.nodes = args.nodes;
+            options.faults_ms = args.virtual_s * 1_000;
+            options.lying_disks = args.lying_disks;
+            if args.calm {
+                options.rough = false;
+                options.plan = Some(Plan {
+                    quiet_from_ms: options.faults_ms,
+                    ..Plan::default()
+                });
+            }
+            if let Some(name) = &args.plant {
+                options.keep_going = true;
+                if let Err(why) = mutants::plant(name) {
+                    eprintln!("sim: {why}");
+                    return ExitCode::from(2);
+                }
+            }
+            run::run(&args.around(), || scenario::run(&options)).and_then(|report| {
+                if let Some(path) = &args.html {
+                    commands::write_html(path, &Case::of_seed(&options), &report)?;
+                }
+                Ok(print(&report, args.json))
+            })
+        }
+        Command::Explore(args) => commands::explore(&args),
+        Command::Shrink(args) => commands::shrink(&args),
+        Command::Replay(args) => commands::replay(&args),
+        Command::Scenario(args) => commands::scenario(&args),
+        Command::Bench(args) => commands::bench(&args),
+        Command::Mutants(args) => {
+            let options = mutants::Options {
+                only: args.only,
+                families: args.families,
+                max_seeds: args.max_seeds,
+                jobs: args.jobs,
+                binary: args.binary,
+            };
+            mutants::run(&options, |verdict| {
+                if !args.json {
+                    println!("{verdict}");
+                }
+            })
+            .map(|outcome| {
+                match args.json {
+                    true => println!("{}", serde_json::json!(outcome.verdicts)),
+                    false => print!("{outcome}"),
+                }
+                outcome.ok()
+            })
+        }
+        Command::Chaos(options) => chaos::main(&options),
         Command::Raft(args) => {
             let options = bare::Options {
                 seed: args.seed,

@@ -220,6 +220,11 @@ impl SimNet {
         self.with(|core| core.link(from, to).cut = true);
     }
 
+    /// Whether nothing gets through in this direction.
+    pub fn is_cut(&self, from: IpAddr, to: IpAddr) -> bool {
+        self.0.lock().links.get(&(from, to)).is_some_and(|link| link.cut)
+    }
+
     /// Heals every cut, in both directions; what waited is sent again when TCP would.
     pub fn heal(&self) {
         self.with(|core| {
@@ -231,6 +236,15 @@ impl SimNet {
                 for (since, parcel) in waiting {
                     core.send_at(link::retransmit_ms(since, now), parcel);
                 }
+            }
+        });
+    }
+
+    /// Makes every link a good one.
+    pub fn soothe(&self) {
+        self.with(|core| {
+            for link in core.links.values_mut() {
+                link.quality = Quality::default();
             }
         });
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::timeline::Timeline;
 use crate::trace;
 use crate::world::World;
 
@@ -40,6 +41,13 @@ pub struct Report {
     pub counts: BTreeMap<&'static str, u64>,
     /// The faults that struck: virtual milliseconds, and what.
     pub story: Vec<(u64, String)>,
+    /// How often each state of [`crate::checkers::coverage::STATES`] was reached.
+    pub reached: BTreeMap<&'static str, u64>,
+    /// How often each kind of fault struck.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// What is worth drawing and telling.
+    #[serde(skip)]
+    pub timeline: Timeline,
     /// The last events before the end.
     #[serde(skip)]
     pub recent: Vec<String>,
@@ -59,6 +67,9 @@ impl Report {
             violations: Vec::new(),
             counts: BTreeMap::new(),
             story: world.story().to_vec(),
+            reached: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            timeline: Timeline::default(),
             recent: Vec::new(),
         };
         report.count("segments", segments);

@@ -8,11 +8,11 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::report::{Report, Violation};
-use crate::trace;
+use crate::{timeline, trace};
 
-/// What of the code under test is traced: all of ours, and of openraft what it thinks worth telling. Its debug
-/// lines cost ten times the run and add nothing that the network and disk events don't show.
-const TRACED: &str = "gridseal=debug,raft=debug,ledger=debug,sim=debug,openraft=info";
+/// What of the code under test is traced: all of ours, and of openraft what it warns of. Its other lines cost
+/// more than the run itself and say little that the network and disk events don't show.
+const TRACED: &str = "gridseal=debug,raft=debug,ledger=debug,sim=debug,openraft=warn";
 
 thread_local! {
     static PANICS: RefCell<Option<Vec<Violation>>> = const { RefCell::new(None) };
@@ -40,22 +40,26 @@ pub fn run(around: &Around, scenario: impl FnOnce() -> io::Result<Report>) -> io
         .parse()
         .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("trace filter: {e}")))?;
     let log: Option<Box<dyn io::Write>> = match &around.log {
-        Some(path) => Some(Box::new(io::BufWriter::new(std::fs::File::create(path)?))),
+        Some(path) => Some(Box::new(io::LineWriter::new(std::fs::File::create(path)?))),
         None => None,
     };
     #[expect(clippy::disallowed_methods, reason = "wall time is reported, never acted on")]
     let began = std::time::Instant::now();
     trace::begin(log);
+    timeline::begin();
     PANICS.with(|panics| *panics.borrow_mut() = Some(Vec::new()));
     let subscriber = tracing_subscriber::registry().with(filter).with(trace::Layer);
     let result = tracing::subscriber::with_default(subscriber, scenario);
     let panics = PANICS.with(|panics| panics.borrow_mut().take()).unwrap_or_default();
     let summary = trace::end();
+    let timeline = timeline::end();
     let mut report = result?;
     report.violations.extend(panics);
     let Some(summary) = summary else {
         return Err(io::Error::other("the scenario ended its own trace"));
     };
+    report.faults = timeline.faults();
+    report.timeline = timeline;
     report.finish(summary, began.elapsed().as_secs_f64());
     Ok(report)
 }

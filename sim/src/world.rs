@@ -1,5 +1,7 @@
 //! The loop: time moves a millisecond, faults strike, the network delivers, every machine runs.
 
+mod strike;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
@@ -11,6 +13,7 @@ use crate::faults::{Fault, Plan};
 use crate::host::{Host, Program, ip};
 use crate::network::{SimNet, draw_quality};
 use crate::rng::{PerMillion, Rng};
+use crate::timeline::{self, What};
 use crate::trace::{self, Who};
 
 /// The number of the clients' machine, out of the way of nodes.
@@ -18,6 +21,8 @@ pub const CLIENTS: u64 = 200;
 
 /// A cluster, its clients and what happens to them.
 pub struct World {
+    /// Nodes that get a tenth of their machine.
+    slow: BTreeSet<u64>,
     time: Time,
     net: SimNet,
     nodes: Vec<Host>,
@@ -62,6 +67,7 @@ impl World {
         let rng = &mut Rng::fork(seed, "world");
         let host = |who, id, clock, program| Host::new(seed, who, id, net.clone(), time.clone(), clock, program);
         let mut world = World {
+            slow: BTreeSet::new(),
             nodes: Vec::new(),
             clients: None,
             plan: plan.steps.into_iter().peekable(),
@@ -157,6 +163,11 @@ impl World {
         while let Some((_, fault)) = self.plan.next_if(|(at, _)| *at <= now) {
             self.strike(&fault)?;
         }
+        if now == self.quiet_from_ms {
+            self.tell("the faults are over".into());
+            timeline::note(What::Quiet);
+            self.net.soothe();
+        }
         let due: Vec<u64> = self.restarts.extract_if(.., |(at, _)| *at <= now).map(|(_, node)| node).collect();
         for node in due {
             self.strike(&Fault::Start(node))?;
@@ -164,6 +175,9 @@ impl World {
         trace::enter(now, Who::World);
         self.net.advance(now);
         for i in 0..self.nodes.len() {
+            if now % 10 != 0 && self.slow.contains(&self.nodes[i].id()) {
+                continue;
+            }
             let was_running = self.nodes[i].is_running();
             self.nodes[i].run();
             if was_running && let Some(why) = self.nodes[i].exited() {
@@ -212,17 +226,21 @@ impl World {
         match fault {
             // Things that change nothing are not worth telling.
             Fault::Start(id) if self.node(*id).is_none_or(|host| host.is_running()) => return Ok(()),
+            Fault::SlowNode(id, false) if !self.slow.contains(id) => return Ok(()),
+            Fault::FullDisk(id, false) | Fault::SlowDisk(id, false) if self.is_well(*id, fault) => return Ok(()),
             Fault::Crash { node, .. } | Fault::Pause(node, _) if self.node(*node).is_none_or(|host| !host.is_running()) => {
                 return Ok(());
             }
             _ => self.tell(fault.to_string()),
         }
+        timeline::note(What::Fault(fault.clone()));
         match fault {
             Fault::Partition(side) => self.cut_off(side),
             Fault::OneWay(from, to) => self.net.cut(ip(*from), ip(*to)),
             Fault::IsolateLeader => {
                 if let Some(leader) = (self.leader)() {
                     self.tell(format!("that is n{leader}"));
+                    timeline::note(What::Aimed(leader));
                     self.cut_off(&BTreeSet::from([leader]));
                 }
             }
@@ -262,6 +280,7 @@ impl World {
                     host.clock().jump(*ms);
                 }
             }
+            other => self.strike_more(other),
         }
         trace::enter(now, Who::World);
         Ok(())

@@ -94,6 +94,11 @@ impl File {
         Some(self.live.read(offset, len))
     }
 
+    /// What a power cut would leave, if it lost all that it may.
+    pub(super) fn durable(&self) -> &Pages {
+        &self.durable
+    }
+
     pub(super) fn write(&mut self, offset: u64, data: Bytes) {
         self.unreadable.retain(|page| {
             // A page that is overwritten whole is mapped to a good sector.

@@ -50,6 +50,11 @@ impl Names {
         self.live.get(name).copied()
     }
 
+    /// What a power cut would leave, if it lost all that it may.
+    pub(super) fn durable(&self) -> &BTreeMap<String, FileId> {
+        &self.durable
+    }
+
     pub(super) fn list(&self) -> Vec<String> {
         self.live.keys().cloned().collect()
     }

@@ -1,6 +1,7 @@
 //! The oracle: sections 2 to 5 of the specification, word for word, as slowly and simply as can be.
 //!
-//! It keeps one list of statements and scans it for every question. It shares no code with the ledger, not even its types.
+//! It keeps one list of statements and scans an epoch of it for every question. It shares no code with the ledger, not even its types.
+//! The simulator runs it as well, over whole logs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,6 +77,8 @@ pub struct Oracle {
     pub seals: Vec<Seal>,
     pub audit: BTreeMap<String, (usize, BTreeSet<String>)>,
     pub approvals: BTreeSet<(String, u64, String)>,
+    /// The places of an epoch's statements in the list.
+    by_epoch: BTreeMap<u64, Vec<usize>>,
 }
 
 /// Nearest integer, halves away from zero.
@@ -101,7 +104,7 @@ impl Oracle {
         asset == ROOT || self.assets.contains(asset)
     }
 
-    fn name(&mut self, asset: &str) {
+    pub fn name(&mut self, asset: &str) {
         if asset != ROOT {
             self.assets.insert(asset.to_owned());
         }
@@ -160,7 +163,7 @@ impl Oracle {
             (ROOT.to_owned(), meter.to_owned())
         };
         let (from, to) = if consumption < 0 { (to, from) } else { (from, to) };
-        self.statements.push(Statement {
+        self.append(Statement {
             from,
             to,
             epoch,
@@ -174,10 +177,27 @@ impl Oracle {
         });
     }
 
+    fn append(&mut self, statement: Statement) {
+        self.by_epoch.entry(statement.epoch).or_default().push(self.statements.len());
+        self.statements.push(statement);
+    }
+
+    /// Takes back what was booked since there were so many statements.
+    fn take_back(&mut self, len: usize) {
+        while self.statements.len() > len {
+            if let Some(gone) = self.statements.pop() {
+                self.by_epoch.entry(gone.epoch).or_default().pop();
+            }
+        }
+    }
+
+    fn of_epoch(&self, epoch: u64) -> impl Iterator<Item = &Statement> {
+        self.by_epoch.get(&epoch).into_iter().flatten().map(|place| &self.statements[*place])
+    }
+
     pub fn journal(&self, asset: &str, epoch: u64) -> Vec<Statement> {
-        self.statements
-            .iter()
-            .filter(|s| s.epoch == epoch && (s.from == asset || s.to == asset))
+        self.of_epoch(epoch)
+            .filter(|s| s.from == asset || s.to == asset)
             .cloned()
             .collect()
     }
@@ -215,12 +235,11 @@ impl Oracle {
     }
 
     fn booked(&self, contract: &str, epoch: Option<u64>) -> i128 {
-        self.statements
-            .iter()
-            .filter(|s| s.kind == "contract" && s.contract.as_deref() == Some(contract))
-            .filter(|s| epoch.is_none_or(|epoch| s.epoch == epoch))
-            .map(|s| s.energy)
-            .sum()
+        let of_it = |s: &&Statement| s.kind == "contract" && s.contract.as_deref() == Some(contract);
+        match epoch {
+            Some(epoch) => self.of_epoch(epoch).filter(of_it).map(|s| s.energy).sum(),
+            None => self.statements.iter().filter(of_it).map(|s| s.energy).sum(),
+        }
     }
 
     pub fn balanced(&self, contract: &str) -> i128 {
@@ -303,11 +322,10 @@ impl Oracle {
         if approvals.len() < wanted {
             return Err("approval_missing".into());
         }
-        // Work on a copy: a refusal changes nothing.
-        let mut after = self.clone();
-        let seal = after.six_steps(asset, epoch, approvals)?;
-        *self = after;
-        Ok(seal)
+        // A refusal changes nothing: until the seal is made, the steps only book.
+        let before = self.statements.len();
+        self.six_steps(asset, epoch, approvals)
+            .inspect_err(|_| self.take_back(before))
     }
 
     fn book(
@@ -321,7 +339,7 @@ impl Oracle {
         if flow.0.abs() > LIMIT || flow.1.abs() > LIMIT {
             return Err("out_of_range".into());
         }
-        self.statements.push(Statement {
+        self.append(Statement {
             from: from.to_owned(),
             to: to.to_owned(),
             epoch,

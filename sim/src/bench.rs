@@ -1,0 +1,101 @@
+//! How fast the simulation is: virtual seconds a real second, and what a virtual second costs.
+
+use std::fmt;
+use std::io;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::case::Case;
+use crate::run::{self, Around};
+
+/// What is asked of five nodes under client load.
+pub const TARGET: f64 = 20.0;
+
+/// Measures the speed of the simulation.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// Virtual seconds of load.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub virtual_s: u64,
+    /// How many nodes.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub nodes: u64,
+    /// How many clients.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub clients: u64,
+    /// The seed.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Also draws faults.
+    #[arg(long)]
+    pub faults: bool,
+    /// Prints one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Speed {
+    /// Virtual seconds a real second.
+    pub speed: f64,
+    /// Virtual seconds that passed, final questions included.
+    pub virtual_s: f64,
+    /// Real seconds.
+    pub wall_s: f64,
+    /// Events in the trace, a virtual second.
+    pub events_per_s: f64,
+    /// Segments over the network, a virtual second.
+    pub segments_per_s: f64,
+    /// Syncs of all disks, a virtual second.
+    pub syncs_per_s: f64,
+    /// Operations of clients, a virtual second.
+    pub operations_per_s: f64,
+    /// Whether every promise held.
+    pub ok: bool,
+}
+
+/// Runs the load and measures it.
+///
+/// # Errors
+/// As [`run::run`].
+pub fn run(args: &BenchArgs) -> io::Result<Speed> {
+    let case = Case {
+        seed: args.seed,
+        nodes: args.nodes,
+        clients: args.clients,
+        duration_ms: args.virtual_s * 1_000,
+        drawn: args.faults,
+        rough: args.faults,
+        ..Case::default()
+    };
+    let report = run::run(&Around::default(), || case.run())?;
+    #[expect(clippy::cast_precision_loss, reason = "shown to people; nothing is computed from it")]
+    let each = |n: u64| n as f64 / report.virtual_s.max(0.001);
+    let counted = |what: &str| each(report.counts.get(what).copied().unwrap_or(0));
+    Ok(Speed {
+        speed: report.virtual_s / report.wall_s.max(0.001),
+        virtual_s: report.virtual_s,
+        wall_s: report.wall_s,
+        events_per_s: each(report.events),
+        segments_per_s: counted("segments"),
+        syncs_per_s: counted("syncs"),
+        operations_per_s: counted("operations"),
+        ok: report.ok,
+    })
+}
+
+impl fmt::Display for Speed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:.1} virtual seconds a second ({:.1} in {:.1} s)", self.speed, self.virtual_s, self.wall_s)?;
+        writeln!(
+            f,
+            "a virtual second has {:.0} operations of clients, {:.0} segments, {:.0} syncs, {:.0} events",
+            self.operations_per_s, self.segments_per_s, self.syncs_per_s, self.events_per_s
+        )?;
+        let verdict = if self.speed >= TARGET { "reached" } else { "missed" };
+        let held = if self.ok { "every promise held" } else { "A PROMISE WAS BROKEN" };
+        writeln!(f, "the target of {TARGET:.0} is {verdict}; {held}")
+    }
+}

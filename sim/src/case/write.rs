@@ -1,0 +1,57 @@
+//! Writes a case as TOML that [`super::parse`] reads back as the same case.
+
+use std::fmt::Write as _;
+
+use super::Case;
+use crate::faults::words::duration;
+use crate::workload::Mix;
+
+impl Case {
+    /// The file.
+    pub fn to_toml(&self) -> String {
+        let mut out = String::new();
+        let mut line = |args: std::fmt::Arguments<'_>| {
+            // Writing to a string can't fail.
+            let _ = writeln!(out, "{args}");
+        };
+        line(format_args!("title = {}", quoted(&self.title)));
+        if !self.about.is_empty() {
+            line(format_args!("about = {}", quoted(&self.about)));
+        }
+        line(format_args!("seed = {}\nnodes = {}\nclients = {}", self.seed, self.nodes, self.clients));
+        line(format_args!("duration = \"{}\"", duration(self.duration_ms)));
+        for (name, set) in [("rough", self.rough), ("drawn", self.drawn), ("lying_disks", self.lying_disks)] {
+            if set {
+                line(format_args!("{name} = true"));
+            }
+        }
+        if let Some((node, from)) = self.corrupt {
+            line(format_args!("corrupt = {{ node = {node}, from_entry = {from} }}"));
+        }
+        if !self.mute.is_empty() {
+            let keys: Vec<String> = self.mute.iter().map(|key| quoted(key)).collect();
+            line(format_args!("mute = [{}]", keys.join(", ")));
+        }
+        if !self.expect.is_empty() {
+            line(format_args!("expect = ["));
+            for expect in &self.expect {
+                line(format_args!("    {},", quoted(&expect.to_string())));
+            }
+            line(format_args!("]"));
+        }
+        if self.mix != Mix::default() {
+            let Mix { settle, seal, seal_epoch, correct, trade, read } = self.mix;
+            line(format_args!("\n[workload]\nsettle = {settle}\nseal = {seal}\nseal_epoch = {seal_epoch}"));
+            line(format_args!("correct = {correct}\ntrade = {trade}\nread = {read}"));
+        }
+        for (at, fault) in &self.steps {
+            line(format_args!("\n[[fault]]\n{}", fault.to_step(*at).trim_end()));
+        }
+        out
+    }
+}
+
+/// A basic string of TOML.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}

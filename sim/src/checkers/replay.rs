@@ -1,0 +1,130 @@
+//! Replay: the committed log, applied to a fresh ledger, gives what every node shows; and so does each snapshot with the
+//! rest of the log, what it remembers of clients included.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use ledger::{EnvelopeRef, Ledger, PublicKey};
+
+use crate::oracle::judge::{Judgement, Payload};
+
+/// Snapshots that are restored and compared in full, beside each node's newest.
+const COMPARED: usize = 6;
+
+/// Snapshots by the index they cover: from which node, and the machine's bytes.
+pub(super) type Snapshots = BTreeMap<u64, Vec<(u64, Bytes)>>;
+
+/// Replays the log, beside the oracle, and compares snapshots on the way.
+pub(super) fn check(log: &BTreeMap<u64, Payload>, snapshots: &Snapshots) -> (Judgement, Vec<String>) {
+    let mut found = Vec::new();
+    let mut judgement = Judgement::new();
+    let mut restored: Vec<(u64, Ledger)> = Vec::new();
+    let newest: BTreeMap<u64, u64> =
+        snapshots.iter().flat_map(|(index, of)| of.iter().map(|(node, _)| (*node, *index))).collect();
+    let step = (snapshots.len() / COMPARED).max(1);
+    for (index, payload) in log {
+        judgement.apply(*index, payload);
+        restored.iter_mut().for_each(|(_, ledger)| feed(ledger, *index, payload));
+        let Some(of) = snapshots.get(index) else { continue };
+        let sampled = snapshots.range(..index).count() % step == 0;
+        let live = judgement.ledger.snapshot();
+        for (node, bytes) in of {
+            let is_newest = newest.get(node) == Some(index);
+            if *bytes != live {
+                let what = format!("the snapshot of n{node} at {index} has {} bytes that differ from replay's {}", bytes.len(), live.len());
+                found.push(what);
+            }
+            if !(sampled || is_newest || *bytes != live) {
+                continue;
+            }
+            match Ledger::restore(bytes) {
+                Err(error) => found.push(format!("the snapshot of n{node} at {index} can't be restored: {error}")),
+                Ok(ledger) => {
+                    found.extend(differ(&ledger, &judgement).map(|what| format!("the snapshot of n{node} at {index}: {what}")));
+                    if is_newest {
+                        restored.push((*node, ledger));
+                    }
+                }
+            }
+        }
+    }
+    for (node, ledger) in &restored {
+        let what = differ(ledger, &judgement).or_else(|| {
+            (ledger.snapshot() != judgement.ledger.snapshot()).then(|| "it would make another snapshot".to_owned())
+        });
+        found.extend(what.map(|what| format!("the newest snapshot of n{node} and the rest of the log: {what}")));
+    }
+    (judgement, found)
+}
+
+/// Applies one entry.
+fn feed(ledger: &mut Ledger, index: u64, payload: &Payload) {
+    match payload {
+        Payload::Blank => ledger.apply_blank(index),
+        Payload::App(bytes) => drop(ledger.apply_raw(index, bytes)),
+        Payload::Membership(configs) => ledger.apply_membership(index, configs.clone()),
+    }
+}
+
+/// In what a ledger differs from the replayed one, if it does.
+fn differ(ledger: &Ledger, judgement: &Judgement) -> Option<String> {
+    let live = &judgement.ledger;
+    if (ledger.applied(), ledger.now(), ledger.state()) != (live.applied(), live.now(), live.state()) {
+        return Some(format!("its state is {} at {:?}, replay's {} at {:?}", ledger.state(), ledger.applied(), live.state(), live.applied()));
+    }
+    for (signer, nonce) in judgement.book.nonces() {
+        let id = EnvelopeRef { signer: PublicKey(*signer), nonce: *nonce };
+        if ledger.remembered(&id) != live.remembered(&id) || live.remembered(&id).is_none() {
+            return Some(format!("of {id:?} it remembers {:?}, replay {:?}", ledger.remembered(&id), live.remembered(&id)));
+        }
+    }
+    if !ledger.assets().eq(live.assets()) {
+        return Some("it has other assets".to_owned());
+    }
+    if ledger.voters() != live.voters() || !ledger.blocks(0, usize::MAX).eq(live.blocks(0, usize::MAX)) {
+        return Some("it has other blocks or voters".to_owned());
+    }
+    for asset in live.assets() {
+        for contract in live.merit_order(&asset.id) {
+            if ledger.contract(&contract.terms.id) != Some(contract) {
+                return Some(format!("contract {} differs", contract.terms.id));
+            }
+        }
+        for epoch in live.epochs() {
+            if ledger.journal(&asset.id, epoch) != live.journal(&asset.id, epoch) {
+                return Some(format!("the journal of {} in {epoch} differs", asset.id));
+            }
+        }
+    }
+    None
+}
+
+/// What nodes show of their state is what replay gives at that index.
+pub(super) fn shown(history: &crate::history::History, judgement: &Judgement) -> Vec<String> {
+    let mut found = Vec::new();
+    for (node, shown) in &history.shown {
+        let Some(applied) = shown.status["applied"].as_u64() else { continue };
+        let replayed = judgement.states.get(&applied);
+        if let Some(replayed) = replayed.filter(|replayed| shown.status["state"] != **replayed) {
+            found.push(format!("n{node} shows state {} at {applied}, replay gives {replayed}", shown.status["state"]));
+        }
+        for block in &shown.blocks {
+            let Some(index) = block["index"].as_u64() else { continue };
+            let own = judgement.book.blocks.get(&index);
+            if own.is_none_or(|own| block["digest"] != crate::oracle::digest::hex(&own.digest)) {
+                found.push(format!("n{node} shows the block {block}, the oracle makes {:?}", own.map(|own| &own.header)));
+            }
+            if own.is_some_and(|own| block["certified"] == true && !own.certified) {
+                found.push(format!("n{node} shows block {index} certified; by the log it is not"));
+            }
+        }
+    }
+    for seen in &history.seals {
+        let versions = judgement.book.versions(&seen.asset, seen.epoch);
+        let own = usize::try_from(seen.version).ok().and_then(|version| versions.get(version));
+        if own.is_none_or(|own| crate::oracle::digest::hex(own) != seen.digest) {
+            found.push(format!("n{} answered with {seen:?}, the oracle seals {:?}", seen.node, own.map(|own| crate::oracle::digest::hex(own))));
+        }
+    }
+    found
+}

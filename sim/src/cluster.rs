@@ -1,0 +1,236 @@
+//! The product in the simulation: the very same `start`, on simulated seams.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use gridseal::config::Cluster;
+use gridseal::api::backend::NodeStatus;
+use gridseal::gateway::{Backend as _, Gateway};
+use gridseal::seams::Seams;
+use gridseal::start::{NodeConfig, start};
+use ledger::{Genesis, NodeId, PublicKey, Timestamp};
+use parking_lot::Mutex;
+
+use crate::clock::EPOCH_MS;
+use crate::host::{Machine, Program, ip};
+use crate::http::API_PORT;
+use crate::report::Violation;
+use crate::rng::Rng;
+use crate::timeline::{self, Role, What};
+use crate::trace;
+
+/// The port nodes listen on for each other.
+const PEER_PORT: u16 = 4000;
+/// How often what a node says of itself is looked at, in milliseconds.
+const LOOK: Duration = Duration::from_millis(20);
+/// Length of an epoch; not related to virtual time, since the clients name epochs themselves.
+const EPOCH_LENGTH_MS: u64 = 900_000;
+
+/// What is seen of the nodes from within.
+#[derive(Default)]
+pub struct Seen {
+    /// The ledger's running digest at each log index at which some node was seen, and by whom.
+    states: BTreeMap<u64, (u64, String)>,
+    /// Who leads, as each node last said, and in which term.
+    leaders: BTreeMap<u64, (u64, Option<u64>)>,
+    /// How far each node has applied, since its process began.
+    applied: BTreeMap<u64, u64>,
+    /// Where to ask each node that runs.
+    gateways: BTreeMap<u64, Gateway>,
+    /// What broke a promise.
+    pub violations: Vec<Violation>,
+}
+
+/// Shared by the nodes' processes and the world.
+pub type Shared = Arc<Mutex<Seen>>;
+
+impl Seen {
+    fn violate(&mut self, checker: &'static str, what: String) {
+        let (at_ms, _) = trace::current();
+        trace::record(format_args!("VIOLATION {checker}: {what}"));
+        self.violations.push(Violation { at_ms, checker, what });
+    }
+
+    fn look(&mut self, node: u64, applied: Option<u64>, state: String) {
+        let Some(applied) = applied else { return };
+        if self.applied.insert(node, applied).is_some_and(|before| before > applied) {
+            self.violate("monotonic", format!("n{node} went back to {applied}"));
+        }
+        let (first, known) = self.states.entry(applied).or_insert_with(|| (node, state.clone()));
+        if *known != state {
+            let what = format!("at {applied} the state of n{node} is {state}, that of n{first} {known}");
+            self.violate("agreement", what);
+        }
+    }
+
+    /// Where to ask a node, while it runs, from when it has started.
+    pub fn gateway(&self, node: u64) -> Option<&Gateway> {
+        self.gateways.get(&node)
+    }
+
+    /// Who leads, by the newest term that any node knows.
+    pub fn leader(&self) -> Option<u64> {
+        self.leaders.values().max_by_key(|(term, leader)| (*term, leader.is_some()))?.1
+    }
+}
+
+/// What all nodes of a run have in common.
+#[derive(Clone)]
+pub struct Common {
+    seed: u64,
+    cluster: Cluster,
+    genesis: Genesis,
+    corrupt: Option<(u64, u64)>,
+    seen: Shared,
+}
+
+impl Common {
+    /// A cluster of so many founders.
+    ///
+    /// # Errors
+    /// The cluster file that it makes is refused.
+    pub fn new(seed: u64, nodes: u64, seen: Shared) -> Result<Self, String> {
+        let rng = &mut Rng::fork(seed, "config");
+        let mut text = format!("epoch_ms = {EPOCH_LENGTH_MS}\ndevelopment = true\n");
+        for id in 1..=nodes {
+            let ip = ip(id);
+            let _ = writeln!(text, "[[node]]\nid = {id}\napi = \"{ip}:{API_PORT}\"\npeer = \"{ip}:{PEER_PORT}\"");
+        }
+        let _ = writeln!(
+            text,
+            "[log]\nsnapshot_after_entries = {}\nkeep_entries = {}\nsegment_bytes = {}",
+            rng.pick(&[50, 300, 10_000]),
+            rng.pick(&[20, 200]),
+            1 << 20,
+        );
+        let cluster = Cluster::parse("the simulated cluster", &text).map_err(|e| e.to_string())?;
+        let genesis = Genesis {
+            salt: [7; 32],
+            created: Timestamp::new(EPOCH_MS).unwrap_or_default(),
+            epoch_ms: EPOCH_LENGTH_MS,
+            nodes: (1..=nodes).map(|id| (id, public(&key(seed, "node", id)))).collect(),
+            admins: vec![public(&key(seed, "admin", 0))],
+            gateways: vec![public(&key(seed, "gateway", 0))],
+            development: true,
+        };
+        Ok(Common { seed, cluster, genesis, corrupt: None, seen })
+    }
+
+    /// The ledger of this node, if any, computes wrongly from this log index on: it must notice by itself.
+    pub fn corrupt(self, corrupt: Option<(u64, u64)>) -> Self {
+        Common { corrupt, ..self }
+    }
+
+    /// The nodes' keys, as a verifier would have them.
+    pub fn node_keys(&self) -> Vec<(NodeId, PublicKey)> {
+        self.genesis.nodes.clone()
+    }
+
+    /// What runs on a node's machine.
+    pub fn program(&self) -> Program {
+        let common = self.clone();
+        Rc::new(move |machine| Box::pin(node(common.clone(), machine)))
+    }
+}
+
+/// What was last noted of a node for the timeline.
+#[derive(Default)]
+struct Drawn {
+    role: Option<(Role, u64)>,
+    certified: Option<(u64, u64)>,
+    alarms: usize,
+}
+
+impl Drawn {
+    /// Notes what has changed.
+    fn look(&mut self, id: u64, status: &NodeStatus, certified: Option<(u64, u64)>) {
+        let role = match status.leader {
+            Some(leader) if leader == id => Role::Leads,
+            Some(_) => Role::Follows,
+            None => Role::Seeks,
+        };
+        if self.role.replace((role, status.term)) != Some((role, status.term)) {
+            timeline::note(What::Role { role, term: status.term });
+        }
+        if let Some((index, head)) = certified
+            && std::mem::replace(&mut self.certified, certified) != certified
+        {
+            timeline::note(What::Certified(index, head));
+        }
+        for alarm in status.alarms.iter().skip(self.alarms) {
+            timeline::note(What::Alarm(alarm.clone()));
+        }
+        self.alarms = status.alarms.len();
+    }
+}
+
+/// The keys of a seed's cluster: of `node` so and so, of `gateway` 0, of `admin` 0.
+pub fn key(seed: u64, whose: &str, id: u64) -> SigningKey {
+    let mut bytes = [0; 32];
+    Rng::fork(seed, &format!("key of {whose} {id}")).fill(&mut bytes);
+    SigningKey::from_bytes(&bytes)
+}
+
+fn public(key: &SigningKey) -> PublicKey {
+    PublicKey(key.verifying_key().to_bytes())
+}
+
+async fn node(common: Common, machine: Machine) -> Result<(), String> {
+    let Common { seed, cluster, genesis, corrupt, seen } = common;
+    let id = machine.id;
+    {
+        let mut seen = seen.lock();
+        seen.applied.remove(&id);
+        seen.leaders.remove(&id);
+        seen.gateways.remove(&id);
+    }
+    let config = NodeConfig {
+        id,
+        cluster,
+        genesis,
+        node_key: key(seed, "node", id),
+        gateway_key: Some(key(seed, "gateway", 0)),
+        corrupt_from: corrupt.filter(|(node, _)| *node == id).map(|(_, from)| from),
+    };
+    let seams = Seams {
+        disk: Arc::new(machine.disk),
+        network: Arc::new(machine.network),
+        clock: Arc::new(machine.clock),
+        entropy: machine.entropy,
+    };
+    let node = start(config, seams).await.map_err(|e| e.to_string())?;
+    let gateway = node.gateway().clone();
+    seen.lock().gateways.insert(id, gateway.clone());
+    let mut drawn = Drawn::default();
+    let look = async {
+        loop {
+            let status = gateway.status();
+            let (applied, state, certified) = {
+                let ledger = gateway.ledger().read();
+                let certified = ledger.certified().zip(ledger.head().map(|block| block.header.index));
+                (ledger.applied(), ledger.state().to_string(), certified)
+            };
+            drawn.look(id, &status, certified);
+            let mut seen = seen.lock();
+            if corrupt.is_none_or(|(node, _)| node != id) {
+                seen.look(id, applied, state);
+            }
+            seen.leaders.insert(id, (status.term, status.leader));
+            let wrong = corrupt.is_some_and(|(node, _)| node == id);
+            if !wrong && !status.alarms.is_empty() {
+                seen.violate("alarm", format!("n{id} raises {:?}", status.alarms));
+                return std::future::pending().await;
+            }
+            drop(seen);
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        why = node.stopped() => Err(why),
+        never = look => never,
+    }
+}

@@ -1,0 +1,91 @@
+//! The rarer classes of faults, each with its own stream of chance, so that adding one here changes no other.
+
+use super::{Fault, Plan, Way};
+use crate::rng::{PerMillion, Rng};
+
+/// Adds what this seed has of them to a plan.
+pub(super) fn more(plan: &mut Plan, seed: u64, nodes: u64, start_ms: u64, end_ms: u64) {
+    if nodes < 3 {
+        return;
+    }
+    let draw = |class: &str, percent: u32, add: &mut dyn FnMut(&mut Rng)| {
+        let rng = &mut Rng::fork(seed, &format!("faults of class {class}"));
+        if rng.chance(PerMillion::percent(percent)) {
+            add(rng);
+        }
+    };
+    let last = end_ms.saturating_sub(1).max(start_ms);
+    let steps = &mut plan.steps;
+    draw("partial cuts", 50, &mut |rng| {
+        let at = rng.within(start_ms..=last);
+        let (a, b) = two(rng, nodes);
+        let fault = match rng.below(3) {
+            0 => Fault::Ring,
+            1 => Fault::Bridge(a),
+            _ => Fault::Cut(a, b),
+        };
+        steps.push((at, fault));
+        steps.push(((at + rng.within(500..=20_000)).min(end_ms), Fault::Heal));
+    });
+    draw("flapping", 20, &mut |rng| {
+        let (a, _) = two(rng, nodes);
+        let mut at = rng.within(start_ms..=last);
+        for _ in 0..rng.within(3..=8) {
+            steps.push((at.min(end_ms), Fault::Partition([a].into())));
+            steps.push(((at + rng.within(100..=800)).min(end_ms), Fault::Heal));
+            at += rng.within(1_000..=2_000);
+        }
+    });
+    draw("bad ways", 50, &mut |rng| {
+        for _ in 0..rng.within(1..=3) {
+            let (from, to) = two(rng, nodes);
+            let way = *rng.pick(&[Way::Slow, Way::Lossy, Way::Breaking]);
+            let at = rng.within(start_ms..=last);
+            steps.push((at, Fault::Link(from, to, way)));
+            steps.push((rng.within(at..=end_ms), Fault::Link(from, to, Way::Good)));
+        }
+    });
+    draw("slow nodes", 30, &mut |rng| {
+        let (node, _) = two(rng, nodes);
+        let at = rng.within(start_ms..=last);
+        steps.push((at, Fault::SlowNode(node, true)));
+        steps.push((rng.within(at..=end_ms), Fault::SlowNode(node, false)));
+    });
+    draw("crash loops", 20, &mut |rng| {
+        let (node, _) = two(rng, nodes);
+        let mut at = rng.within(start_ms..=last);
+        for _ in 0..rng.within(3..=6) {
+            steps.push((at.min(end_ms), Fault::Crash { node, silent: false, loss: None }));
+            steps.push(((at + rng.within(1..=300)).min(end_ms), Fault::Start(node)));
+            at += rng.within(200..=2_000);
+        }
+    });
+    draw("full disks", 10, &mut |rng| {
+        let (node, _) = two(rng, nodes);
+        let at = rng.within(start_ms..=last);
+        steps.push((at, Fault::FullDisk(node, true)));
+        steps.push(((at + rng.within(1_000..=10_000)).min(end_ms), Fault::FullDisk(node, false)));
+    });
+    draw("damaged disks", 20, &mut |rng| {
+        let (node, other) = two(rng, nodes);
+        let at = rng.within(start_ms..=last);
+        steps.push((at, match rng.below(5) {
+            0 => Fault::Rot(node),
+            1 => Fault::Latent(node),
+            2 => Fault::Misdirect(node),
+            3 => Fault::EmptyDisk(node),
+            _ => Fault::WrongDisk(node, other),
+        }));
+        // Damage shows when the disk is read, which is when a process starts.
+        let read = (at + rng.within(0..=5_000)).min(end_ms);
+        steps.push((read, Fault::Crash { node, silent: false, loss: None }));
+        steps.push(((read + rng.within(1..=3_000)).min(end_ms), Fault::Start(node)));
+    });
+}
+
+/// Two nodes that are not the same.
+fn two(rng: &mut Rng, nodes: u64) -> (u64, u64) {
+    let a = rng.within(1..=nodes);
+    let b = 1 + (a - 1 + rng.within(1..=nodes - 1)) % nodes;
+    (a, b)
+}

@@ -1,0 +1,127 @@
+//! What clients asked, what they were answered, and when: all that the checkers know of a run besides the end.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// One settlement that a client reported, under a label that no other has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reported {
+    /// Whose.
+    pub meter: String,
+    /// For when.
+    pub epoch: u64,
+    /// How much, in watt-hours.
+    pub consumption: i64,
+    /// Tells it from all others.
+    pub label: String,
+}
+
+/// What became of an operation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// No one knows: it may have been done, or may yet be.
+    Unknown,
+    /// Done.
+    Done(Value),
+    /// Certainly not done, and why: HTTP's number and the code.
+    Refused(u16, String),
+}
+
+/// Something a client wanted.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Its idempotency key: whoever retries it uses the same.
+    pub key: String,
+    /// `service.action`.
+    pub action: String,
+    /// Its parameters.
+    pub body: Value,
+    /// What it settles, if it does.
+    pub settles: Vec<Reported>,
+    /// Virtual milliseconds when it was first asked.
+    pub asked_ms: u64,
+    /// When it was answered, or given up.
+    pub ended_ms: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// A read of a journal.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// Which node answered.
+    pub node: u64,
+    /// Whose journal.
+    pub asset: String,
+    /// Of when.
+    pub epoch: u64,
+    /// Virtual milliseconds when it was asked.
+    pub asked_ms: u64,
+    /// When it was answered.
+    pub answered_ms: u64,
+    /// The labels of the metered statements in it, in order.
+    pub labels: Vec<String>,
+    /// How many statements the newest seal covers.
+    pub watermark: u64,
+    /// All statements of the sealed prefix, as shown.
+    pub sealed: Vec<Value>,
+}
+
+/// An answer that names a seal's digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealSeen {
+    /// When it was answered, in virtual milliseconds.
+    pub at_ms: u64,
+    /// By which node.
+    pub node: u64,
+    /// Whose seal.
+    pub asset: String,
+    /// Of when.
+    pub epoch: u64,
+    /// Which.
+    pub version: u64,
+    /// What it is.
+    pub digest: String,
+}
+
+/// What a node shows when all is over.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// `cluster.status`.
+    pub status: Value,
+    /// `cluster.blocks`, all of them.
+    pub blocks: Vec<Value>,
+    /// `balancing.journal` by asset and epoch.
+    pub journals: BTreeMap<(String, u64), Value>,
+    /// `balancing.proof` by asset, epoch and version.
+    pub proofs: BTreeMap<(String, u64, u64), Value>,
+    /// All contracts.
+    pub contracts: Vec<Value>,
+}
+
+/// Everything that was seen.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// In the order in which they ended.
+    pub operations: Vec<Operation>,
+    /// In the order in which they were answered.
+    pub reads: Vec<Read>,
+    /// In the order in which they were answered.
+    pub seals: Vec<SealSeen>,
+    /// Answers no node should give, and pairs of answers that contradict each other: when, and what.
+    pub oddities: Vec<(u64, String)>,
+    /// What every node shows when all is over.
+    pub shown: BTreeMap<u64, Shown>,
+    /// How often there was what.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// How far the clients came: what they are at now.
+    pub phase: String,
+}
+
+impl History {
+    /// Counts something.
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+}

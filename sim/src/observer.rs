@@ -1,0 +1,91 @@
+//! What the checkers are shown of a simulated cluster: its disks whenever they change, its nodes every millisecond.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gridseal::gateway::Backend as _;
+
+use crate::checkers::recovery::View;
+use crate::checkers::wal::Platter;
+use crate::checkers::watch::Watch;
+use crate::cluster::Shared;
+use crate::host::Host;
+use crate::world::World;
+
+/// How often what costs more than a glance is looked at, in milliseconds.
+const CLOSELY_MS: u64 = 10;
+
+/// Looks at a world on behalf of a [`Watch`].
+pub struct Observer {
+    /// What it has seen.
+    pub watch: Watch,
+    seen: Shared,
+    next_ms: u64,
+}
+
+impl Observer {
+    /// One that has seen nothing yet; see [`Watch::new`].
+    pub fn new(excused: BTreeSet<u64>, seen: Shared) -> Self {
+        Observer { watch: Watch::new(excused), seen, next_ms: 0 }
+    }
+
+    /// Looks at everything that may have changed.
+    pub fn look(&mut self, world: &World) {
+        let now = world.now_ms();
+        let disks = world.nodes().iter().map(|host| (host.id(), host.disk().durable_version(), host.disk() as &dyn Platter));
+        self.watch.look_at_disks(now, disks);
+        let closely = now >= self.next_ms;
+        if closely {
+            self.next_ms = now + CLOSELY_MS;
+        }
+        let seen = self.seen.lock();
+        let running = || world.nodes().iter().filter(|host| host.is_running());
+        for host in running() {
+            let Some(gateway) = seen.gateway(host.id()) else { continue };
+            let applied = gateway.ledger().read().applied();
+            let news = applied > self.watch.committed_to();
+            if news || closely {
+                let status = gateway.status();
+                let leads = (status.leader == Some(host.id())).then_some(status.term);
+                self.watch.look_at_node(now, host.id(), leads, applied);
+            }
+        }
+        if closely {
+            self.watch.stability.look(now, majority(world).as_deref());
+            let quiet = now >= world.quiet_from_ms() && running().count() == world.nodes().len();
+            let views = quiet.then(|| running().filter_map(|host| Some((host.id(), view(seen.gateway(host.id())?)))).collect());
+            let complete = views.filter(|views: &BTreeMap<u64, View>| views.len() == world.nodes().len());
+            self.watch.look_at_all(now, complete.as_ref());
+        }
+    }
+}
+
+fn view(gateway: &gridseal::gateway::Gateway) -> View {
+    let status = gateway.status();
+    let ledger = gateway.ledger().read();
+    View {
+        term: status.term,
+        leader: status.leader,
+        applied: ledger.applied(),
+        state: ledger.state().0,
+        newest_block: ledger.head().map(|block| block.header.index),
+        certified: ledger.certified(),
+    }
+}
+
+/// The largest set of nodes that all run and can talk to each other, if it is a majority; of several the first.
+fn majority(world: &World) -> Option<Vec<u64>> {
+    let now = world.now_ms();
+    let nodes = world.nodes();
+    let awake: Vec<&Host> = nodes.iter().filter(|host| host.is_awake(now)).collect();
+    let connected = |a: &Host, b: &Host| !world.net().is_cut(a.ip(), b.ip()) && !world.net().is_cut(b.ip(), a.ip());
+    let sets = (0_u32..1 << awake.len()).map(|set| -> Vec<&Host> {
+        awake.iter().enumerate().filter(|(i, _)| set & (1 << i) != 0).map(|(_, host)| *host).collect()
+    });
+    let large = sets.filter(|set| 2 * set.len() > nodes.len());
+    let mut cliques: Vec<Vec<u64>> = large
+        .filter(|set| set.iter().enumerate().all(|(i, a)| set[i + 1..].iter().all(|b| connected(a, b))))
+        .map(|set| set.iter().map(|host| host.id()).collect())
+        .collect();
+    cliques.sort_by_key(|clique| (std::cmp::Reverse(clique.len()), clique.clone()));
+    cliques.into_iter().next()
+}

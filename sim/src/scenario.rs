@@ -1,0 +1,146 @@
+//! The product under faults and load: nodes, clients, a plan, and the checkers over what was seen.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::checkers;
+use crate::cluster::{Common, Seen};
+use crate::disk::DiskFaults;
+use crate::faults::Plan;
+use crate::history::History;
+use crate::observer::Observer;
+use crate::report::{Report, Violation};
+use crate::workload;
+use crate::world::{Setup, World};
+
+/// Virtual time after the last fault within which the cluster must have answered all final questions.
+const HEALED_MS: u64 = 60_000;
+
+/// How to run the product.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Decides everything.
+    pub seed: u64,
+    /// How many nodes.
+    pub nodes: u64,
+    /// Virtual milliseconds until the last fault ends.
+    pub faults_ms: u64,
+    /// How many clients work at once.
+    pub clients: u64,
+    /// What goes wrong; by default what the seed draws.
+    pub plan: Option<Plan>,
+    /// Syncs on all disks say yes and do nothing: a planted bug that must be noticed.
+    pub lying_disks: bool,
+    /// Whether links and clocks are as the seed draws them; else perfect.
+    pub rough: bool,
+    /// How often clients do what.
+    pub mix: workload::Mix,
+    /// Operations of clients, by key, that are left out.
+    pub mute: BTreeSet<String>,
+    /// A node whose ledger computes wrongly from this log index on.
+    pub corrupt: Option<(u64, u64)>,
+    /// Goes on after the first broken promise, so that all checkers are heard.
+    pub keep_going: bool,
+}
+
+impl Options {
+    /// Five nodes and four clients, half a virtual minute of faults.
+    pub fn new(seed: u64) -> Self {
+        Options {
+            seed,
+            nodes: 5,
+            faults_ms: 30_000,
+            clients: 4,
+            plan: None,
+            lying_disks: false,
+            rough: true,
+            mix: workload::Mix::default(),
+            mute: BTreeSet::new(),
+            corrupt: None,
+            keep_going: false,
+        }
+    }
+}
+
+/// Runs the product.
+///
+/// # Errors
+/// The operating system gives no runtime, or the cluster can't be configured so.
+pub fn run(options: &Options) -> io::Result<Report> {
+    let &Options { seed, nodes, faults_ms, clients, lying_disks, .. } = options;
+    let seen: Arc<Mutex<Seen>> = Arc::default();
+    let history: Arc<Mutex<History>> = Arc::default();
+    let plan = options.plan.clone().unwrap_or_else(|| Plan::draw(seed, nodes, faults_ms));
+    let mut excused = plan.damaged();
+    excused.extend(options.corrupt.map(|(node, _)| node));
+    let mut observer = Observer::new(excused.clone(), Arc::clone(&seen));
+    let common = Common::new(seed, nodes, Arc::clone(&seen)).map_err(io::Error::other)?.corrupt(options.corrupt);
+    let load = workload::Options {
+        seed,
+        nodes,
+        clients,
+        until_ms: faults_ms,
+        mix: options.mix,
+        mute: options.mute.clone(),
+        excused,
+    };
+    let watched = Arc::clone(&seen);
+    let mut world = World::new(Setup {
+        seed,
+        nodes,
+        node: common.program(),
+        clients: Some(workload::program(load, Arc::clone(&history))),
+        leader: Rc::new(move || watched.lock().leader()),
+        rough: options.rough,
+        plan,
+    })?;
+    if lying_disks {
+        for host in world.nodes() {
+            host.disk().set_faults(DiskFaults {
+                lies: true,
+                ..DiskFaults::default()
+            });
+        }
+    }
+    while !world.clients_done() && world.now_ms() < world.quiet_from_ms() + HEALED_MS {
+        world.step()?;
+        observer.look(&world);
+        if !options.keep_going && (observer.watch.is_broken() || !seen.lock().violations.is_empty()) {
+            break;
+        }
+    }
+    let mut report = Report::new(seed, &world);
+    report.violations = std::mem::take(&mut seen.lock().violations);
+    let failed = world.clients_failed();
+    let at_ms = world.now_ms();
+    let done = world.clients_done();
+    observer.watch.count("a node stopped by a disk fault", world.stops().len() as u64);
+    drop(world);
+    let history = history.lock();
+    let concluded = observer.watch.conclude(at_ms, &history);
+    report.violations.extend(concluded.violations);
+    report.reached = concluded.reached;
+    let phase = &history.phase;
+    if let Some(why) = failed {
+        let what = format!("after the faults, while \"{phase}\" was to be shown: {why}");
+        report.violations.push(Violation { at_ms, checker: "liveness", what });
+    } else if !done && report.violations.is_empty() {
+        let what = format!("{HEALED_MS} ms after the faults it is not shown that \"{phase}\"");
+        report.violations.push(Violation { at_ms, checker: "liveness", what });
+    }
+    report.violations.extend(checkers::check(&history, &common.node_keys()));
+    if let Some(reached) = crate::mutants::reached() {
+        report.count("planted code reached", reached);
+    }
+    report.count("operations", history.operations.len() as u64);
+    report.count("reads", history.reads.len() as u64);
+    report.count("seals seen", history.seals.len() as u64);
+    for (what, n) in &history.counts {
+        report.count(what, *n);
+    }
+    Ok(report)
+}

@@ -1,0 +1,133 @@
+//! The rarer faults: partial cuts, bad ways, slow machines, damaged and exchanged disks.
+
+use std::net::IpAddr;
+
+use super::World;
+use crate::disk::DiskFaults;
+use crate::faults::{Fault, Way};
+use crate::host::{Host, ip};
+use crate::network::Quality;
+use crate::rng::PerMillion;
+
+/// How often a write of a misdirecting disk goes astray.
+const MISDIRECTED: PerMillion = PerMillion(2_000);
+
+impl World {
+    /// Whether the disk has not what this fault would take away.
+    pub(super) fn is_well(&mut self, id: u64, fault: &Fault) -> bool {
+        self.node(id).is_none_or(|host| {
+            let faults = host.disk().faults();
+            match fault {
+                Fault::FullDisk(..) => faults.capacity.is_none(),
+                _ => faults.slow_sync == PerMillion::NEVER,
+            }
+        })
+    }
+
+    /// Does what the fault says.
+    pub(super) fn strike_more(&mut self, fault: &Fault) {
+        match fault {
+            Fault::Cut(a, b) => self.cut_both(ip(*a), ip(*b)),
+            Fault::Ring => {
+                let ips = self.ips(|_| true);
+                self.cut_unless(|a, b| (b + 1) % ips.len() == a || (a + 1) % ips.len() == b);
+            }
+            Fault::Bridge(node) => {
+                let Some(bridge) = self.nodes.iter().position(|host| host.id() == *node) else { return };
+                let rest = self.nodes.len().saturating_sub(1);
+                let half = |i: usize| usize::from(i > bridge) * (i - 1) + usize::from(i < bridge) * i < rest / 2;
+                self.cut_unless(|a, b| a == bridge || b == bridge || half(a) == half(b));
+            }
+            Fault::Link(from, to, way) => self.net.set_quality(ip(*from), ip(*to), quality(*way)),
+            Fault::SlowNode(node, true) => {
+                self.slow.insert(*node);
+            }
+            Fault::SlowNode(node, false) => {
+                self.slow.remove(node);
+            }
+            Fault::FullDisk(node, full) => self.with_disk(*node, |host| {
+                let disk = host.disk();
+                let used = disk.files().iter().map(|(_, len)| len).sum();
+                disk.set_faults(DiskFaults {
+                    capacity: full.then_some(used),
+                    ..disk.faults()
+                });
+            }),
+            Fault::Misdirect(node) => self.with_disk(*node, |host| {
+                let disk = host.disk();
+                disk.set_faults(DiskFaults {
+                    misdirected: MISDIRECTED,
+                    ..disk.faults()
+                });
+            }),
+            Fault::Rot(node) => self.damage(*node, |host, path, offset| {
+                host.disk().rot(path, offset, u8::try_from(offset % 8).unwrap_or(0));
+            }),
+            Fault::Latent(node) => self.damage(*node, |host, path, offset| {
+                host.disk().spoil(path, offset);
+            }),
+            Fault::EmptyDisk(node) => {
+                if let Some(host) = self.node(*node) {
+                    host.crash(false, None);
+                    host.disk().wipe();
+                }
+            }
+            Fault::WrongDisk(node, other) => {
+                let Some(other) = self.node(*other).map(|host| host.disk().clone()) else { return };
+                if let Some(host) = self.node(*node) {
+                    host.crash(false, None);
+                    host.disk().copy_of(&other);
+                }
+            }
+            // The common ones are struck where they are told.
+            _ => {}
+        }
+    }
+
+    fn cut_both(&self, a: IpAddr, b: IpAddr) {
+        self.net.cut(a, b);
+        self.net.cut(b, a);
+    }
+
+    /// Cuts all pairs of nodes, by their places, but these.
+    fn cut_unless(&self, stays: impl Fn(usize, usize) -> bool) {
+        for a in 0..self.nodes.len() {
+            for b in 0..a {
+                if !stays(a, b) {
+                    self.cut_both(self.nodes[a].ip(), self.nodes[b].ip());
+                }
+            }
+        }
+    }
+
+    fn with_disk(&mut self, node: u64, op: impl FnOnce(&Host)) {
+        if let Some(host) = self.node(node) {
+            op(host);
+        }
+    }
+
+    /// Damages a byte of a file that matters.
+    fn damage(&mut self, node: u64, how: impl FnOnce(&Host, &str, u64)) {
+        let draw = self.restart.next();
+        self.with_disk(node, |host| {
+            let files = host.disk().files();
+            let of_note: Vec<_> = files.iter().filter(|(path, len)| path.contains('/') && *len > 0).collect();
+            if of_note.is_empty() {
+                return;
+            }
+            let pick = usize::try_from(draw >> 32).unwrap_or(0) % of_note.len();
+            let (path, len) = of_note[pick];
+            how(host, path, draw % len);
+        });
+    }
+}
+
+fn quality(way: Way) -> Quality {
+    let good = Quality::default();
+    match way {
+        Way::Good => good,
+        Way::Slow => Quality { latency_ms: 50..=300, ..good },
+        Way::Lossy => Quality { loss: PerMillion::percent(20), ..good },
+        Way::Breaking => Quality { reset: PerMillion::percent(1), split: PerMillion::percent(30), ..good },
+    }
+}
