@@ -205,6 +205,11 @@ impl Cluster {
         format!("127.0.0.1:{}", self.nodes[&id].peer)
     }
 
+    /// What a node has logged so far.
+    pub fn log(&self, id: u64) -> String {
+        std::fs::read_to_string(self.path(&format!("node-{id}.log"))).unwrap_or_default()
+    }
+
     // Processes.
 
     /// Starts a node's process.

@@ -37,6 +37,8 @@ pub(super) struct Answer {
     pub(super) body: Value,
     /// `host:port` of the node.
     pub(super) node: String,
+    /// The ledger's time, milliseconds: what a client chooses a `not_after` from.
+    pub(super) now: Option<u64>,
 }
 
 impl Answer {
@@ -251,6 +253,10 @@ impl Endpoint {
             .await
             .map_err(|error| chain(&error))?;
         let status = response.status();
+        let now = response
+            .headers()
+            .get("gridseal-now")
+            .and_then(|now| now.to_str().ok()?.parse().ok());
         let body = response
             .into_body()
             .collect()
@@ -262,6 +268,7 @@ impl Endpoint {
             status: status.as_u16(),
             body: parse(status, &body),
             node: self.address.clone(),
+            now,
         })
     }
 

@@ -1,14 +1,29 @@
 //! `gridseal member`: who belongs to the cluster.
+//!
+//! A change is an action in the log, signed here with the admin's key; whoever leads then takes Raft there. The
+//! command returns when that is done.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use ledger::Timestamp;
+use ledger::canonical::Canonical as _;
+use ledger::jws::base64url;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::http::{Ask, Client};
 use super::{Failure, call, table};
-use crate::identity::parse_key_x;
+use crate::gateway::sign_envelope;
+use crate::identity::{self, parse_key_x};
+
+/// How long a change may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks whether it is done.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a signed change stays valid.
+const LIFETIME_MS: u64 = 60_000;
 
 /// Add, promote, remove and list members.
 ///
@@ -25,6 +40,9 @@ pub(super) struct Member {
     /// The cluster file that names the nodes.
     #[arg(long, global = true, value_name = "FILE")]
     cluster: Option<PathBuf>,
+    /// The directory with genesis.json and admin.key, which signs the change.
+    #[arg(long, global = true, value_name = "DIR", default_value = "data")]
+    data: PathBuf,
     /// Print JSON.
     #[arg(long, global = true)]
     json: bool,
@@ -62,47 +80,129 @@ enum Action {
 
 impl Member {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let client = Client::new(
-            call::addresses(&self.node, self.cluster.as_deref())?,
-            Duration::from_secs(30),
-        );
-        let (ask, done) = match self.action {
+        let client = Client::new(call::addresses(&self.node, self.cluster.as_deref())?, PATIENCE);
+        let (id, action, done) = match self.action {
             Action::List => return list(&client, self.json).await,
             Action::Add { id, peer, key } => {
-                parse_key_x(&key).map_err(|error| Failure::Usage(format!("--key: {error}")))?;
-                let body = json!({"id": id, "peer": peer, "key": key});
-                (
-                    write("cluster.addMember", &body)?,
-                    format!("node {id} listens; start it, then promote it"),
-                )
+                let key = parse_key_x(&key).map_err(|error| Failure::Usage(format!("--key: {error}")))?;
+                let action = ledger::Action::RegisterNode {
+                    node: id,
+                    key,
+                    peer: Some(peer),
+                };
+                (id, action, "listens; start it, then promote it")
             }
-            Action::Promote { id } => (
-                write("cluster.promoteMember", &json!({"id": id}))?,
-                format!("node {id} votes"),
-            ),
+            Action::Promote { id } => (id, ledger::Action::PromoteNode { node: id }, "votes"),
             Action::Remove { id } => (
-                write("cluster.removeMember", &json!({"id": id}))?,
-                format!("node {id} is no member any more"),
+                id,
+                ledger::Action::RevokeNode { node: id },
+                "is no member any more",
             ),
         };
-        let answer = client.call(0, &ask).await?.ok(&ask.action)?;
+        let reached = match action {
+            ledger::Action::RegisterNode { .. } => Place::Member,
+            ledger::Action::PromoteNode { .. } => Place::Voter,
+            _ => Place::Gone,
+        };
+        let answer = submit(&client, &self.data, action).await?;
+        wait(&client, id, reached).await?;
         if self.json {
             return call::print(&answer, false);
         }
-        println!("{done}");
+        println!("node {id} {done}");
         Ok(())
     }
 }
 
-fn write(action: &str, body: &Value) -> Result<Ask, Failure> {
-    Ok(Ask::once(action, body, call::random_key()?))
+/// Where a node shall stand in Raft's membership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Member,
+    Voter,
+    Gone,
+}
+
+impl Place {
+    fn reached(self, status: &Value, id: u64) -> bool {
+        let among = |list: &str| {
+            status[list]
+                .as_array()
+                .is_some_and(|list| list.contains(&json!(id)))
+        };
+        match self {
+            Self::Member => among("voters") || among("learners"),
+            Self::Voter => among("voters"),
+            Self::Gone => !among("voters") && !among("learners"),
+        }
+    }
+}
+
+/// Signs the action with the admin's key and orders it. A retry on another node is the same envelope.
+async fn submit(client: &Client, data: &Path, action: ledger::Action) -> Result<Value, Failure> {
+    let genesis = identity::load_genesis(data)?;
+    let key = identity::read_key(&identity::admin_key_path(data))?;
+    let answer = client.call(0, &Ask::new("cluster.status", &json!({}))).await?;
+    let now = answer
+        .now
+        .ok_or_else(|| Failure::Broken(format!("{} doesn't say its ledger's time", answer.node)))?;
+    let status = answer.ok("cluster.status")?;
+    if status["cluster"] != json!(genesis.cluster().to_string()) {
+        let (here, there) = (genesis.cluster(), &status["cluster"]);
+        return Err(Failure::Usage(format!(
+            "{} is of cluster {here}, but the nodes are of {there}",
+            data.display()
+        )));
+    }
+    let mut nonce = [0; 16];
+    identity::os_entropy(&mut nonce).map_err(|error| Failure::Broken(error.to_string()))?;
+    let not_after = Timestamp::ZERO.plus(now.saturating_add(LIFETIME_MS));
+    let envelope = sign_envelope(&key, genesis.cluster(), nonce, not_after, action);
+    let body = json!({"envelope": base64url(&envelope.to_bytes())});
+    client
+        .call(0, &Ask::new("envelope.submit", &body))
+        .await?
+        .ok("envelope.submit")
+}
+
+/// Waits until the leader has taken Raft where the ledger wants it.
+async fn wait(client: &Client, id: u64, place: Place) -> Result<(), Failure> {
+    let started = Instant::now();
+    loop {
+        if place.reached(&newest(client).await?, id) {
+            return Ok(());
+        }
+        if started.elapsed() > PATIENCE {
+            let message =
+                "it is ordered, but not done yet: a node gets its vote when it runs and has caught up";
+            return Err(Failure::Unavailable(format!("node {id}: {message}")));
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// The newest status of all that answer: each node says what it knows, and one that was removed learns no more.
+async fn newest(client: &Client) -> Result<Value, Failure> {
+    let ask = Ask::new("cluster.status", &json!({}));
+    let mut newest = None;
+    for node in 0..client.len() {
+        if let Ok(answer) = client.ask(node, &ask).await?
+            && answer.is_ok()
+        {
+            let status = answer.body;
+            let leads = status["leader"] == status["node"];
+            let rank = (status["term"].as_u64(), leads, status["applied"].as_u64());
+            if newest.as_ref().is_none_or(|(best, _)| rank > *best) {
+                newest = Some((rank, status));
+            }
+        }
+    }
+    newest
+        .map(|(_, status)| status)
+        .ok_or_else(|| Failure::Unavailable("no node answers".to_owned()))
 }
 
 async fn list(client: &Client, json: bool) -> Result<(), Failure> {
-    let status = client
-        .call(0, &Ask::new("cluster.status", &json!({})))
-        .await?
-        .ok("cluster.status")?;
+    let status = newest(client).await?;
     if json {
         let members =
             json!({"leader": status["leader"], "voters": status["voters"], "learners": status["learners"]});
@@ -117,4 +217,19 @@ async fn list(client: &Client, json: bool) -> Result<(), Failure> {
     }
     println!("{}", table::render(&["node", "role", ""], &[true], &rows));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_from_the_status() {
+        let status = json!({"voters": [1, 2], "learners": [3]});
+        let places = [Place::Member, Place::Voter, Place::Gone];
+        let reached = |id| places.map(|place| place.reached(&status, id));
+        assert_eq!(reached(1), [true, true, false]);
+        assert_eq!(reached(3), [true, false, false]);
+        assert_eq!(reached(4), [false, false, true]);
+    }
 }

@@ -45,7 +45,8 @@ impl Node {
         let filter = match std::env::var("GRIDSEAL_LOG") {
             Ok(directives) => EnvFilter::try_new(&directives)
                 .map_err(|error| Failure::Usage(format!("GRIDSEAL_LOG={directives:?}: {error}")))?,
-            Err(_) => EnvFilter::new("info,openraft=warn"),
+            // openraft warns of each heartbeat that a missing peer didn't get: ten lines a second.
+            Err(_) => EnvFilter::new("info,openraft=error"),
         };
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)

@@ -48,6 +48,10 @@ pub(super) struct Up {
 impl Up {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let (cluster, file) = cluster_file::find(self.place.cluster.as_deref())?;
+        if !cluster.development && !self.no_demo {
+            let message = "the demonstration makes unsigned calls, which only a development cluster takes: use --no-demo";
+            return Err(Failure::Usage(format!("{}: {message}", cluster.source)));
+        }
         let data = &self.place.data;
         let _lock = lock(data)?;
         println!("Cluster file: {}. Data: {}.", cluster.source, data.display());
@@ -85,11 +89,17 @@ impl Up {
             return Ok(());
         }
         let first = apis.first().map_or("", String::as_str);
+        // The other commands need to be told of a cluster file that they wouldn't find by themselves.
+        let of = self
+            .place
+            .cluster
+            .as_ref()
+            .map_or(String::new(), |file| format!(" --cluster {}", file.display()));
         println!(
             "\nThe API is on every node: POST http://{first}/api/<service>/<action>, described in /api/openapi.json.\n\
              Try, in another terminal:\n  \
-             gridseal status\n  \
-             gridseal call balancing.journal assetId=seller1 epoch=1337\n  \
+             gridseal status{of}\n  \
+             gridseal call balancing.journal assetId=seller1 epoch=1337{of}\n  \
              gridseal verify {} --genesis {}\n\
              Ctrl-C stops the nodes.",
             self.place.data.join("proof.json").display(),
