@@ -101,12 +101,14 @@ impl Case {
             quiet_from_ms: self.duration_ms,
         };
         if self.drawn {
-            plan.steps.extend(Plan::draw(self.seed, self.nodes, self.duration_ms).steps);
+            plan.steps
+                .extend(Plan::draw(self.seed, self.nodes, self.duration_ms).steps);
         }
         plan.finish(self.nodes);
         // What makes everything well at the end is added once, however often a plan was finished before.
         let mut made_well = BTreeSet::new();
-        plan.steps.retain(|(at, fault)| *at < self.duration_ms || made_well.insert(fault.to_step(*at)));
+        plan.steps
+            .retain(|(at, fault)| *at < self.duration_ms || made_well.insert(fault.to_step(*at)));
         scenario::Options {
             nodes: self.nodes,
             faults_ms: self.duration_ms,
@@ -139,9 +141,20 @@ impl Case {
             .filter(|violation| !breaks.contains(&violation.checker))
             .map(|violation| format!("{}: {}", violation.checker, violation.what))
             .collect();
-        let promises = if breaks.is_empty() { "every promise holds" } else { "every other promise holds" };
-        verdicts.push((promises.to_owned(), unexpected.first().map_or(Ok(()), |why| Err(why.clone()))));
-        verdicts.extend(self.expect.iter().map(|expect| (expect.to_string(), expect.judge(self, report))));
+        let promises = if breaks.is_empty() {
+            "every promise holds"
+        } else {
+            "every other promise holds"
+        };
+        verdicts.push((
+            promises.to_owned(),
+            unexpected.first().map_or(Ok(()), |why| Err(why.clone())),
+        ));
+        verdicts.extend(
+            self.expect
+                .iter()
+                .map(|expect| (expect.to_string(), expect.judge(self, report))),
+        );
         verdicts
     }
 }
@@ -166,8 +179,18 @@ mod tests {
             let planned = read.options().plan.unwrap_or_default().steps;
             // Only what makes everything well at the end twice is said once.
             drawn.dedup();
-            let early = |steps: &[(u64, Fault)]| steps.iter().filter(|(at, _)| *at < 30_000).cloned().collect::<Vec<_>>();
-            assert_eq!(early(&planned), early(&Plan::draw(seed, 5, 30_000).steps), "the same plan is run");
+            let early = |steps: &[(u64, Fault)]| {
+                steps
+                    .iter()
+                    .filter(|(at, _)| *at < 30_000)
+                    .cloned()
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(
+                early(&planned),
+                early(&Plan::draw(seed, 5, 30_000).steps),
+                "the same plan is run"
+            );
             assert!(drawn.iter().all(|step| planned.contains(step)));
         }
     }

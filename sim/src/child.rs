@@ -87,16 +87,30 @@ pub fn run(args: &[OsString], limit: Duration) -> io::Result<Outcome> {
         std::thread::sleep(LOOK);
         waited += LOOK;
     };
-    let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
-    if let Some(outcome) = stdout.lines().rev().find_map(|line| serde_json::from_str(line).ok()) {
+    let (stdout, stderr) = (
+        stdout.join().unwrap_or_default(),
+        stderr.join().unwrap_or_default(),
+    );
+    if let Some(outcome) = stdout
+        .lines()
+        .rev()
+        .find_map(|line| serde_json::from_str(line).ok())
+    {
         return Ok(outcome);
     }
     let what = match ended {
         None => format!("it did not end within {} s", limit.as_secs()),
         Some(status) => format!("it ended with {status} and without a report: {}", stderr.trim()),
     };
-    let violation = Violation { at_ms: 0, checker: "the run".into(), what };
-    Ok(Outcome { violations: vec![violation], ..Outcome::default() })
+    let violation = Violation {
+        at_ms: 0,
+        checker: "the run".into(),
+        what,
+    };
+    Ok(Outcome {
+        violations: vec![violation],
+        ..Outcome::default()
+    })
 }
 
 /// Does something for each, on so many threads, in order of their start; stops early if `done` says so.
@@ -107,7 +121,9 @@ pub fn each<T: Sync>(items: &[T], jobs: usize, work: impl Fn(&T) -> bool + Sync)
         for _ in 0..jobs.clamp(1, items.len().max(1)) {
             scope.spawn(|| {
                 while !stop.lock().is_ok_and(|stop| *stop) {
-                    let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+                    let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                        return;
+                    };
                     if work(item)
                         && let Ok(mut stop) = stop.lock()
                     {

@@ -92,7 +92,10 @@ pub fn shrink(args: &ShrinkArgs) -> io::Result<bool> {
 /// The file is not understood, or the run can't be made.
 pub fn replay(args: &ReplayArgs) -> io::Result<bool> {
     let case = load(&args.file)?;
-    let around = Around { log: args.log.clone(), ..Around::default() };
+    let around = Around {
+        log: args.log.clone(),
+        ..Around::default()
+    };
     let report = run::run(&around, || case.run())?;
     if let Some(path) = &args.html {
         write_html(path, &case, &report)?;
@@ -109,18 +112,28 @@ pub fn replay(args: &ReplayArgs) -> io::Result<bool> {
 /// # Errors
 /// A file is not understood, or a run can't be made.
 pub fn scenario(args: &ScenarioArgs) -> io::Result<bool> {
-    let cases: Vec<Case> = args.files.iter().map(|file| load(file)).collect::<io::Result<_>>()?;
+    let cases: Vec<Case> = args
+        .files
+        .iter()
+        .map(|file| load(file))
+        .collect::<io::Result<_>>()?;
     if let [case] = &cases[..] {
         return one_scenario(&args.files[0], case, args);
     }
     if args.html.is_some() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "--html takes one scenario"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "--html takes one scenario",
+        ));
     }
     let mut failed = Vec::new();
     for file in &args.files {
         // A process each, so that every one runs as it does alone.
         let mut child = Command::new(std::env::current_exe()?);
-        child.arg("scenario").arg(file).args(args.json.then_some("--json"));
+        child
+            .arg("scenario")
+            .arg(file)
+            .args(args.json.then_some("--json"));
         if !child.status()?.success() {
             failed.push(file.display().to_string());
         }
@@ -128,7 +141,11 @@ pub fn scenario(args: &ScenarioArgs) -> io::Result<bool> {
     if !args.json {
         match failed.len() {
             0 => println!("all {} scenarios showed what they should", args.files.len()),
-            n => println!("{n} of {} scenarios FAILED: {}", args.files.len(), failed.join(", ")),
+            n => println!(
+                "{n} of {} scenarios FAILED: {}",
+                args.files.len(),
+                failed.join(", ")
+            ),
         }
     }
     Ok(failed.is_empty())
@@ -147,10 +164,19 @@ fn one_scenario(file: &Path, case: &Case, args: &ScenarioArgs) -> io::Result<boo
             .map(|(what, met)| json!({"what": what, "met": met.is_ok(), "why": met.as_ref().err()}))
             .collect();
         let (title, file) = (&case.title, file.display().to_string());
-        println!("{}", json!({"file": file, "title": title, "ok": ok, "expectations": expectations, "report": report}));
+        println!(
+            "{}",
+            json!({"file": file, "title": title, "ok": ok, "expectations": expectations, "report": report})
+        );
         return Ok(ok);
     }
-    println!("{}: {} ({:.1} virtual seconds in {:.1} s)", file.display(), case.title, report.virtual_s, report.wall_s);
+    println!(
+        "{}: {} ({:.1} virtual seconds in {:.1} s)",
+        file.display(),
+        case.title,
+        report.virtual_s,
+        report.wall_s
+    );
     for (what, met) in &verdicts {
         match met {
             Ok(()) => println!("  ✓ {what}"),

@@ -43,7 +43,11 @@ fn read_range(text: &str) -> Result<Range<u64>, String> {
     let expected = || format!("`{text}`: expected two numbers as `0..200`, the second above the first");
     let (from, to) = text.split_once("..").ok_or_else(expected)?;
     let range = from.parse().map_err(|_| expected())?..to.parse().map_err(|_| expected())?;
-    if range.is_empty() { Err(expected()) } else { Ok(range) }
+    if range.is_empty() {
+        Err(expected())
+    } else {
+        Ok(range)
+    }
 }
 
 /// A seed that failed.
@@ -94,17 +98,30 @@ impl Found {
         }
         if let Some(first) = outcome.violations.into_iter().next() {
             let child::Violation { at_ms, checker, what } = first;
-            self.failed.push(Failed { seed, checker, at_ms, what });
+            self.failed.push(Failed {
+                seed,
+                checker,
+                at_ms,
+                what,
+            });
         }
     }
 
     fn finish(&mut self, states: &[&str], wall_s: f64) {
         self.failed.sort_by_key(|failed| failed.seed);
-        #[expect(clippy::cast_precision_loss, reason = "shown to people; nothing is computed from it")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "shown to people; nothing is computed from it"
+        )]
         let seeds = self.seeds as f64;
         self.seeds_per_s = seeds / wall_s.max(0.001);
-        let faults = words::names().map(|(name, _)| name).filter(|name| !self.faults.contains_key(*name));
-        let states = states.iter().copied().filter(|state| !self.states.contains_key(*state));
+        let faults = words::names()
+            .map(|(name, _)| name)
+            .filter(|name| !self.faults.contains_key(*name));
+        let states = states
+            .iter()
+            .copied()
+            .filter(|state| !self.states.contains_key(*state));
         self.unreached = faults.chain(states).map(str::to_owned).collect();
         self.ok = self.failed.is_empty() && (self.seeds < ENOUGH || self.unreached.is_empty());
     }
@@ -116,19 +133,37 @@ impl fmt::Display for Found {
             let list: Vec<String> = counts.iter().map(|(what, n)| format!("{what} {n}")).collect();
             list.join(", ")
         };
-        writeln!(f, "{} seeds, {:.2} a second; seeds in which", self.seeds, self.seeds_per_s)?;
+        writeln!(
+            f,
+            "{} seeds, {:.2} a second; seeds in which",
+            self.seeds, self.seeds_per_s
+        )?;
         writeln!(f, "  these faults struck: {}", list(&self.faults))?;
         writeln!(f, "  these states were reached: {}", list(&self.states))?;
         if !self.unreached.is_empty() {
-            let weight = if self.seeds < ENOUGH { "not yet reached" } else { "NEVER REACHED, which fails the exploration" };
+            let weight = if self.seeds < ENOUGH {
+                "not yet reached"
+            } else {
+                "NEVER REACHED, which fails the exploration"
+            };
             writeln!(f, "  {weight}: {}", self.unreached.join(", "))?;
         }
-        for Failed { seed, checker, at_ms, what } in &self.failed {
+        for Failed {
+            seed,
+            checker,
+            at_ms,
+            what,
+        } in &self.failed
+        {
             writeln!(f, "seed {seed} broke a promise at {at_ms} ms, {checker}: {what}")?;
         }
         match self.failed.len() {
             0 => writeln!(f, "no seed failed"),
-            n => writeln!(f, "{n} seeds FAILED: `sim shrink --seed {}` makes the first as small as it gets", self.failed[0].seed),
+            n => writeln!(
+                f,
+                "{n} seeds FAILED: `sim shrink --seed {}` makes the first as small as it gets",
+                self.failed[0].seed
+            ),
         }
     }
 }
@@ -144,10 +179,15 @@ pub fn run(args: &ExploreArgs, states: &[&str]) -> io::Result<Found> {
     let found = Mutex::new(Found::default());
     let error = Mutex::new(None);
     child::each(&seeds, usize::try_from(args.jobs).unwrap_or(1), |&seed| {
-        let run = format!("run --seed {seed} --nodes {} --virtual-s {}", args.nodes, args.virtual_s);
+        let run = format!(
+            "run --seed {seed} --nodes {} --virtual-s {}",
+            args.nodes, args.virtual_s
+        );
         let run: Vec<_> = run.split(' ').map(Into::into).collect();
         let outcome = child::run(&run, Duration::from_secs(args.limit_s));
-        let (Ok(mut found), Ok(mut error)) = (found.lock(), error.lock()) else { return true };
+        let (Ok(mut found), Ok(mut error)) = (found.lock(), error.lock()) else {
+            return true;
+        };
         match outcome {
             Ok(outcome) => found.add(seed, outcome),
             Err(e) => {
@@ -162,12 +202,17 @@ pub fn run(args: &ExploreArgs, states: &[&str]) -> io::Result<Found> {
     if let Some(e) = error.into_inner().unwrap_or_default() {
         return Err(e);
     }
-    let mut found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut found = found
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     found.finish(states, began.elapsed().as_secs_f64());
     Ok(found)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "shown to people; nothing is computed from it")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "shown to people; nothing is computed from it"
+)]
 fn progress(found: &Found, of: usize, wall_s: f64) {
     let mut err = io::stderr().lock();
     // Progress that no one can see is no reason to stop.
@@ -196,7 +241,11 @@ mod tests {
     }
 
     fn outcome(faults: impl Iterator<Item = &'static str>, broken: &[&str]) -> Outcome {
-        let violation = |checker: &&str| child::Violation { at_ms: 5, checker: (*checker).into(), what: "so".into() };
+        let violation = |checker: &&str| child::Violation {
+            at_ms: 5,
+            checker: (*checker).into(),
+            what: "so".into(),
+        };
         Outcome {
             faults: faults.map(|fault| (fault.to_owned(), 2)).collect(),
             counts: [("done".to_owned(), 3), ("stops".to_owned(), 0)].into(),
@@ -219,7 +268,10 @@ mod tests {
         assert!(explore(ENOUGH, &whole, &["done"]).ok);
         let found = explore(ENOUGH, &partly, &[]);
         assert_eq!((found.ok, found.unreached), (false, vec!["partition".to_owned()]));
-        assert!(explore(ENOUGH - 1, &partly, &[]).ok, "a few seeds need not reach everything");
+        assert!(
+            explore(ENOUGH - 1, &partly, &[]).ok,
+            "a few seeds need not reach everything"
+        );
         let found = explore(ENOUGH, &whole, &["stops"]);
         assert_eq!((found.ok, found.unreached), (false, vec!["stops".to_owned()]));
     }
@@ -231,9 +283,17 @@ mod tests {
         found.add(3, outcome([].into_iter(), &["liveness"]));
         found.add(4, outcome([].into_iter(), &[]));
         found.finish(&[], 1.0);
-        let listed: Vec<(u64, &str)> = found.failed.iter().map(|failed| (failed.seed, failed.checker.as_str())).collect();
+        let listed: Vec<(u64, &str)> = found
+            .failed
+            .iter()
+            .map(|failed| (failed.seed, failed.checker.as_str()))
+            .collect();
         assert_eq!(listed, [(3, "liveness"), (9, "durability")]);
         assert!(!found.ok);
-        assert!(found.to_string().contains("2 seeds FAILED: `sim shrink --seed 3`"));
+        assert!(
+            found
+                .to_string()
+                .contains("2 seeds FAILED: `sim shrink --seed 3`")
+        );
     }
 }

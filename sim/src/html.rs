@@ -15,14 +15,22 @@ const STYLE: &str = include_str!("html/style.css");
 /// The file.
 pub fn page(case: &Case, report: &Report) -> String {
     let mut out = String::new();
-    let verdict = if report.ok { ("good", "every promise held") } else { ("bad", "a promise was broken") };
+    let verdict = if report.ok {
+        ("good", "every promise held")
+    } else {
+        ("bad", "a promise was broken")
+    };
     let mut add = |text: &str| {
         out.push_str(text);
         out.push('\n');
     };
     add("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">");
     add("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">");
-    add(&format!("<title>{} · seed {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>", escaped(&case.title), case.seed));
+    add(&format!(
+        "<title>{} · seed {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>",
+        escaped(&case.title),
+        case.seed
+    ));
     add(&format!("<h1>{}</h1>", escaped(&case.title)));
     if !case.about.is_empty() {
         add(&format!("<p class=\"about\">{}</p>", escaped(&case.about)));
@@ -44,7 +52,10 @@ pub fn page(case: &Case, report: &Report) -> String {
         add("<h2>Which promise broke</h2>\n<ol class=\"broken\">");
         for violation in &report.violations {
             let (at, what) = (seconds(violation.at_ms), escaped(&violation.what));
-            add(&format!("<li><b>{}</b> at {at}: {what}</li>", escaped(violation.checker)));
+            add(&format!(
+                "<li><b>{}</b> at {at}: {what}</li>",
+                escaped(violation.checker)
+            ));
         }
         add("</ol>");
     }
@@ -61,16 +72,29 @@ pub fn page(case: &Case, report: &Report) -> String {
     }
     add("</ul>\n<h2>What struck</h2>\n<table>");
     for (at_ms, what) in &report.story {
-        add(&format!("<tr><td>{}</td><td>{}</td></tr>", seconds(*at_ms), escaped(what)));
+        add(&format!(
+            "<tr><td>{}</td><td>{}</td></tr>",
+            seconds(*at_ms),
+            escaped(what)
+        ));
     }
     add("</table>\n<h2>What there was of what</h2>\n<table>");
     for (what, n) in &report.counts {
-        add(&format!("<tr><td class=\"number\">{n}</td><td>{}</td></tr>", escaped(what)));
+        add(&format!(
+            "<tr><td class=\"number\">{n}</td><td>{}</td></tr>",
+            escaped(what)
+        ));
     }
     add("</table>\n<h2>The story</h2>");
-    add(&format!("<details><summary>as text</summary><pre>{}</pre></details>", escaped(&story::tell(case, report))));
+    add(&format!(
+        "<details><summary>as text</summary><pre>{}</pre></details>",
+        escaped(&story::tell(case, report))
+    ));
     add("<details><summary>as a case that replays</summary>");
-    add(&format!("<pre>{}</pre></details>\n</body>\n</html>", escaped(&case.to_toml())));
+    add(&format!(
+        "<pre>{}</pre></details>\n</body>\n</html>",
+        escaped(&case.to_toml())
+    ));
     out
 }
 
@@ -117,6 +141,9 @@ mod tests {
 
     #[test]
     fn text_can_not_become_markup() {
-        assert_eq!(escaped("a<b & \"c\">\u{7}"), "a&lt;b &amp; &quot;c&quot;&gt;\u{fffd}");
+        assert_eq!(
+            escaped("a<b & \"c\">\u{7}"),
+            "a&lt;b &amp; &quot;c&quot;&gt;\u{fffd}"
+        );
     }
 }

@@ -69,9 +69,15 @@ impl ShrinkArgs {
     /// No child can be started, or the file can't be written.
     pub fn run(&self) -> io::Result<Option<(Case, PathBuf)>> {
         let case = self.case()?;
-        let out = self.out.clone().unwrap_or_else(|| format!("failed-{}.toml", case.seed).into());
+        let out = self
+            .out
+            .clone()
+            .unwrap_or_else(|| format!("failed-{}.toml", case.seed).into());
         let draft = out.with_extension("draft");
-        #[expect(clippy::disallowed_methods, reason = "bounds real time; what is run does not depend on it")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "bounds real time; what is run does not depend on it"
+        )]
         let began = std::time::Instant::now();
         let budget = Duration::from_secs(self.budget_s);
         eprintln!("running the case as it is");
@@ -93,7 +99,11 @@ impl ShrinkArgs {
             }
             tried += 1;
             match attempt(candidate, &draft, limit) {
-                Ok(outcome) => outcome.violations.into_iter().find(|violation| violation.checker == checker).map(|v| v.at_ms),
+                Ok(outcome) => outcome
+                    .violations
+                    .into_iter()
+                    .find(|violation| violation.checker == checker)
+                    .map(|v| v.at_ms),
                 Err(e) => {
                     error = Some(e);
                     None
@@ -109,7 +119,10 @@ impl ShrinkArgs {
         eprintln!("{tried} candidates in {:.0} s", began.elapsed().as_secs_f64());
         small.expect = vec![Expect::Breaks(checker.clone())];
         if small.about.is_empty() {
-            small.about = format!("What is left of {} when all is taken away that breaking {checker} does without.", small.title);
+            small.about = format!(
+                "What is left of {} when all is taken away that breaking {checker} does without.",
+                small.title
+            );
         }
         std::fs::write(&out, small.to_toml())?;
         Ok(Some((small, out)))
@@ -123,7 +136,12 @@ fn attempt(case: &Case, draft: &Path, limit: Duration) -> io::Result<Outcome> {
 
 /// Takes away what it can. `fails` says when the candidate breaks the same promise, if it does; a `None` for want of
 /// time ends everything soon, since nothing fails from then on.
-pub fn smaller(mut case: Case, at_ms: u64, operations: u64, fails: &mut dyn FnMut(&Case) -> Option<u64>) -> Case {
+pub fn smaller(
+    mut case: Case,
+    at_ms: u64,
+    operations: u64,
+    fails: &mut dyn FnMut(&Case) -> Option<u64>,
+) -> Case {
     // What makes everything well at the end is added to every plan.
     case.steps.retain(|(at, _)| *at < case.duration_ms);
     let mut shrink = Shrink { case, at_ms, fails };
@@ -157,7 +175,9 @@ impl Shrink<'_> {
         if candidate == self.case {
             return false;
         }
-        let Some(at_ms) = (self.fails)(&candidate) else { return false };
+        let Some(at_ms) = (self.fails)(&candidate) else {
+            return false;
+        };
         self.at_ms = at_ms;
         self.case = candidate;
         eprintln!(
@@ -198,7 +218,9 @@ impl Shrink<'_> {
 
     fn fewer_steps(&mut self) {
         let steps = self.case.steps.clone();
-        fewer(steps, |left| self.edited("fewer steps", |case| case.steps = left.to_vec()));
+        fewer(steps, |left| {
+            self.edited("fewer steps", |case| case.steps = left.to_vec())
+        });
     }
 
     /// Without bad links and wrong clocks, drawn faults, and one kind of operation after the other.
@@ -262,13 +284,19 @@ impl Shrink<'_> {
     /// Mutes operations of clients. Keys that no client comes to are muted at no cost and not kept.
     fn fewer_operations(&mut self, operations: u64) {
         let most = operations.min(2_000);
-        let keys: Vec<String> =
-            (1..=self.case.clients).flat_map(|client| (1..=most).map(move |n| format!("c{client}-{n}"))).collect();
+        let keys: Vec<String> = (1..=self.case.clients)
+            .flat_map(|client| (1..=most).map(move |n| format!("c{client}-{n}")))
+            .collect();
         let already = self.case.mute.clone();
         fewer(keys.clone(), |left| {
             let left: BTreeSet<&String> = left.iter().collect();
             self.edited("fewer operations", |case| {
-                case.mute = keys.iter().filter(|key| !left.contains(key)).cloned().chain(already.clone()).collect();
+                case.mute = keys
+                    .iter()
+                    .filter(|key| !left.contains(key))
+                    .cloned()
+                    .chain(already.clone())
+                    .collect();
             })
         });
     }
@@ -282,9 +310,11 @@ fn fits(fault: &mut Fault, nodes: u64) -> bool {
             side.retain(|node| *node <= nodes);
             !side.is_empty() && u64::try_from(side.len()).is_ok_and(|n| n < nodes)
         }
-        Fault::OneWay(a, b) | Fault::Cut(a, b) | Fault::Reset(a, b) | Fault::WrongDisk(a, b) | Fault::Link(a, b, _) => {
-            all(&[*a, *b])
-        }
+        Fault::OneWay(a, b)
+        | Fault::Cut(a, b)
+        | Fault::Reset(a, b)
+        | Fault::WrongDisk(a, b)
+        | Fault::Link(a, b, _) => all(&[*a, *b]),
         Fault::Crash { node, .. }
         | Fault::Start(node)
         | Fault::Pause(node, _)
@@ -328,7 +358,11 @@ mod tests {
     fn what_matters_stays_and_all_else_goes() {
         let case = Case::of_seed(&scenario::Options::new(3));
         assert!(case.steps.len() > 8);
-        let crash = Fault::Crash { node: 2, silent: false, loss: None };
+        let crash = Fault::Crash {
+            node: 2,
+            silent: false,
+            loss: None,
+        };
         let mut steps = case.steps.clone();
         steps.insert(0, (3_123, crash.clone()));
         let mut runs = 0;
@@ -340,7 +374,12 @@ mod tests {
                 && candidate.nodes >= 3
                 && candidate.mix.seal > 0
                 && candidate.duration_ms > 3_500;
-            candidate.steps.iter().find(|(_, fault)| *fault == crash).filter(|_| needed).map(|_| 40_000)
+            candidate
+                .steps
+                .iter()
+                .find(|(_, fault)| *fault == crash)
+                .filter(|_| needed)
+                .map(|_| 40_000)
         };
         let small = smaller(Case { steps, ..case }, 40_000, 40, &mut fails);
         let kinds: Vec<&Fault> = small.steps.iter().map(|(_, fault)| fault).collect();
@@ -348,7 +387,10 @@ mod tests {
         assert_eq!(small.steps[0].0 % 1_000, 0, "its time is a round one");
         assert_eq!((small.nodes, small.clients, small.rough), (3, 2, false));
         assert!(small.duration_ms < 8_000, "{}", small.duration_ms);
-        assert_eq!((small.mix.read, small.mix.trade, small.mix.seal), (0, 0, Mix::default().seal));
+        assert_eq!(
+            (small.mix.read, small.mix.trade, small.mix.seal),
+            (0, 0, Mix::default().seal)
+        );
         assert_eq!(small.mute.len(), 2 * 40 - 1, "all operations but one are muted");
         assert!(runs < 400, "{runs} runs");
     }

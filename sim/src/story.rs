@@ -44,7 +44,12 @@ pub fn tell(case: &Case, report: &Report) -> String {
     } else {
         line("\nWhich promise broke".into());
         for violation in &report.violations {
-            line(format!("{} {}: {}", clock(violation.at_ms), violation.checker, violation.what));
+            line(format!(
+                "{} {}: {}",
+                clock(violation.at_ms),
+                violation.checker,
+                violation.what
+            ));
         }
         line("\nThe last of the trace".into());
         for event in report.recent.iter().rev().take(TRACE).rev() {
@@ -57,7 +62,11 @@ pub fn tell(case: &Case, report: &Report) -> String {
 fn setting(case: &Case) -> String {
     let many = |n: u64, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
     let mut text = format!("{}, {}", many(case.nodes, "node"), many(case.clients, "client"));
-    let _ = write!(text, "; all faults are over after {}", clock(case.duration_ms).trim());
+    let _ = write!(
+        text,
+        "; all faults are over after {}",
+        clock(case.duration_ms).trim()
+    );
     if case.rough {
         text.push_str("; links and clocks as the seed draws them");
     }
@@ -65,7 +74,10 @@ fn setting(case: &Case) -> String {
         text.push_str("; every disk lies: it says that it synced, and did not");
     }
     if let Some((node, from)) = case.corrupt {
-        let _ = write!(text, "; the ledger of n{node} computes wrongly from entry {from} on");
+        let _ = write!(
+            text,
+            "; the ledger of n{node} computes wrongly from entry {from} on"
+        );
     }
     if !case.mute.is_empty() {
         let _ = write!(text, "; {} left out", many(case.mute.len() as u64, "operation"));
@@ -76,20 +88,33 @@ fn setting(case: &Case) -> String {
 /// What is worth a line, in order: when, who, what.
 fn told(report: &Report, broken_ms: Option<u64>) -> Vec<(u64, String, String)> {
     let events = &report.timeline.events;
-    let asked_by = |event: &&Event| matches!(event.what, What::Attempt(_)) && broken_ms.is_some_and(|ms| event.at_ms <= ms);
+    let asked_by = |event: &&Event| {
+        matches!(event.what, What::Attempt(_)) && broken_ms.is_some_and(|ms| event.at_ms <= ms)
+    };
     let first_told = events.iter().filter(asked_by).count().saturating_sub(REQUESTS);
+    let quiet_ms = events
+        .iter()
+        .find(|event| event.what == What::Quiet)
+        .map(|event| event.at_ms);
     let mut asked = 0;
     let mut terms: BTreeMap<u64, u64> = BTreeMap::new();
     let mut lines = Vec::new();
     for event in events {
         let mut tell = |what: String| lines.push((event.at_ms, name(event.who), what));
         match &event.what {
+            // What makes everything well at the end is told once.
+            What::Fault(_) if quiet_ms == Some(event.at_ms) => {}
             What::Fault(fault) => tell(fault.to_string()),
             What::Aimed(node) => tell(format!("that is n{node}")),
             What::Quiet => tell("the faults are over".into()),
             What::Up if event.at_ms > 0 => tell("starts".into()),
-            What::Stopped(why) => tell(format!("stops by itself: {}", shortened(why, 160))),
-            What::Role { role: Role::Leads, term } => {
+            What::Stopped(why) if matches!(event.who, Who::Node(_)) => {
+                tell(format!("stops by itself: {}", shortened(why, 160)))
+            }
+            What::Role {
+                role: Role::Leads,
+                term,
+            } => {
                 // Each term has one leader; the same one is told once.
                 let Who::Node(node) = event.who else { continue };
                 if terms.insert(*term, node) != Some(node) {
@@ -107,14 +132,25 @@ fn told(report: &Report, broken_ms: Option<u64>) -> Vec<(u64, String, String)> {
                         Heard::Unsure(status) => format!("it can't say: {status}"),
                         Heard::Silence => "nothing".into(),
                     };
-                    tell(format!("{} asked n{} {}, and hears: {heard}", attempt.key, attempt.node, attempt.action));
+                    tell(format!(
+                        "{} asked n{} {}, and hears: {heard}",
+                        attempt.key, attempt.node, attempt.action
+                    ));
                 }
             }
             _ => {}
         }
     }
     let broken = report.violations.iter().map(|violation| {
-        (violation.at_ms, "!".to_owned(), format!("{} is broken: {}", violation.checker, shortened(&violation.what, 160)))
+        (
+            violation.at_ms,
+            "!".to_owned(),
+            format!(
+                "{} is broken: {}",
+                violation.checker,
+                shortened(&violation.what, 160)
+            ),
+        )
     });
     lines.extend(broken);
     lines.sort_by_key(|(at_ms, ..)| *at_ms);
@@ -139,10 +175,16 @@ fn life(report: &Report, node: u64) -> String {
             What::Down | What::Stopped(_) => {
                 down_since = Some(event.at_ms);
                 led_ms += leads_since.take().map_or(0, |since: u64| event.at_ms - since);
-                if event.what == What::Down { kills += 1 } else { stops += 1 }
+                if event.what == What::Down {
+                    kills += 1
+                } else {
+                    stops += 1
+                }
             }
             What::Paused(until) => paused_ms += until - event.at_ms,
-            What::Role { role: Role::Leads, .. } => {
+            What::Role {
+                role: Role::Leads, ..
+            } => {
                 leads_since.get_or_insert(event.at_ms);
             }
             What::Role { .. } => led_ms += leads_since.take().map_or(0, |since| event.at_ms - since),
@@ -162,7 +204,10 @@ fn life(report: &Report, node: u64) -> String {
     };
     add(kills, format!("killed {kills} ×"));
     add(stops, format!("stopped by itself {stops} ×"));
-    add(starts.saturating_sub(1), format!("restarted {} ×", starts.saturating_sub(1)));
+    add(
+        starts.saturating_sub(1),
+        format!("restarted {} ×", starts.saturating_sub(1)),
+    );
     add(down_ms, format!("down for {}", clock(down_ms).trim()));
     add(paused_ms, format!("paused for {}", clock(paused_ms).trim()));
     add(failed, format!("{failed} failed syncs"));
@@ -220,7 +265,10 @@ pub(crate) fn shortened(text: &str, most: usize) -> String {
 pub(crate) fn label(fault: &Fault) -> String {
     let words = fault.name().replace('-', " ");
     match fault {
-        Fault::Partition(side) => format!("{words} {}", side.iter().map(|n| format!("n{n}")).collect::<Vec<_>>().join(" ")),
+        Fault::Partition(side) => format!(
+            "{words} {}",
+            side.iter().map(|n| format!("n{n}")).collect::<Vec<_>>().join(" ")
+        ),
         Fault::OneWay(a, b) | Fault::Link(a, b, _) => format!("{words} n{a}→n{b}"),
         Fault::Cut(a, b) => format!("{words} n{a}–n{b}"),
         _ => words,
@@ -243,13 +291,34 @@ mod tests {
     fn a_story_says_what_happened_to_whom_and_what_broke() {
         let n1 = Who::Node(1);
         let attempt = |key: &str, heard| {
-            What::Attempt(Attempt { key: key.into(), node: 1, action: "balancing.seal".into(), asked_ms: 4_000, heard })
+            What::Attempt(Attempt {
+                key: key.into(),
+                node: 1,
+                action: "balancing.seal".into(),
+                asked_ms: 4_000,
+                heard,
+            })
         };
         let events = vec![
             event(0, n1, What::Up),
-            event(700, n1, What::Role { role: Role::Leads, term: 1 }),
+            event(
+                700,
+                n1,
+                What::Role {
+                    role: Role::Leads,
+                    term: 1,
+                },
+            ),
             event(4_100, Who::Clients, attempt("c1-7", Heard::Done)),
-            event(5_000, Who::World, What::Fault(Fault::Crash { node: 1, silent: false, loss: None })),
+            event(
+                5_000,
+                Who::World,
+                What::Fault(Fault::Crash {
+                    node: 1,
+                    silent: false,
+                    loss: None,
+                }),
+            ),
             event(5_000, n1, What::Down),
             event(7_500, n1, What::Up),
             event(9_000, Who::Clients, attempt("c1-8", Heard::Silence)),
@@ -261,7 +330,11 @@ mod tests {
             events: 0,
             virtual_s: 9.0,
             wall_s: 0.1,
-            violations: vec![Violation { at_ms: 8_000, checker: "durability", what: "c1-7 is gone".into() }],
+            violations: vec![Violation {
+                at_ms: 8_000,
+                checker: "durability",
+                what: "c1-7 is gone".into(),
+            }],
             counts: BTreeMap::new(),
             story: Vec::new(),
             reached: BTreeMap::new(),
@@ -269,7 +342,13 @@ mod tests {
             timeline: Timeline { events },
             recent: vec!["   8.000 n1 the last".into()],
         };
-        let case = Case { title: "a lesson".into(), seed: 9, nodes: 1, clients: 1, ..Case::default() };
+        let case = Case {
+            title: "a lesson".into(),
+            seed: 9,
+            nodes: 1,
+            clients: 1,
+            ..Case::default()
+        };
         let expected = "\
 a lesson (seed 9)
 1 node, 1 client; all faults are over after 30.000 s

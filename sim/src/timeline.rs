@@ -126,7 +126,9 @@ impl Timeline {
 
     /// The events of a node.
     pub fn of(&self, node: u64) -> impl Iterator<Item = &Event> {
-        self.events.iter().filter(move |event| event.who == Who::Node(node))
+        self.events
+            .iter()
+            .filter(move |event| event.who == Who::Node(node))
     }
 }
 
@@ -141,7 +143,9 @@ pub fn begin() {
 
 /// Ends the timeline of this thread.
 pub fn end() -> Timeline {
-    CURRENT.with(|current| current.borrow_mut().take()).unwrap_or_default()
+    CURRENT
+        .with(|current| current.borrow_mut().take())
+        .unwrap_or_default()
 }
 
 /// Adds an event, here and now as the trace has it.

@@ -77,7 +77,12 @@ impl fmt::Display for Expect {
             Expect::Certified => f.write_str("every block is certified"),
             Expect::Leader(ms) => write!(f, "leader within {} of heal", duration(*ms)),
             Expect::MinorityRefuses => f.write_str("minority refuses writes"),
-            Expect::Acknowledges { node, yes, from_ms, to_ms } => {
+            Expect::Acknowledges {
+                node,
+                yes,
+                from_ms,
+                to_ms,
+            } => {
                 let no = if *yes { "" } else { "no " };
                 let (from, to) = (duration(*from_ms), duration(*to_ms));
                 write!(f, "node {node} acknowledges {no}writes between {from} and {to}")
@@ -98,7 +103,9 @@ impl Expect {
     pub fn read(sentence: &str, nodes: u64) -> Result<Self, String> {
         let node = |text: &str| match text.parse() {
             Ok(node) if (1..=nodes).contains(&node) => Ok(node),
-            _ => Err(format!("`{sentence}`: expected a node, 1 to {nodes}, not `{text}`")),
+            _ => Err(format!(
+                "`{sentence}`: expected a node, 1 to {nodes}, not `{text}`"
+            )),
         };
         let time = |text: &str| read_duration(text).map_err(|e| format!("`{sentence}`: {e}"));
         let words: Vec<&str> = sentence.split_whitespace().collect();
@@ -110,20 +117,43 @@ impl Expect {
             ["every", "block", "is", "certified"] => Expect::Certified,
             ["leader", "within", within, "of", "heal"] => Expect::Leader(time(within)?),
             ["minority", "refuses", "writes"] => Expect::MinorityRefuses,
-            ["node", n, "acknowledges", "writes", "between", from, "and", to] => {
-                Expect::Acknowledges { node: node(n)?, yes: true, from_ms: time(from)?, to_ms: time(to)? }
-            }
-            ["node", n, "acknowledges", "no", "writes", "between", from, "and", to] => {
-                Expect::Acknowledges { node: node(n)?, yes: false, from_ms: time(from)?, to_ms: time(to)? }
-            }
+            ["node", n, "acknowledges", "writes", "between", from, "and", to] => Expect::Acknowledges {
+                node: node(n)?,
+                yes: true,
+                from_ms: time(from)?,
+                to_ms: time(to)?,
+            },
+            [
+                "node",
+                n,
+                "acknowledges",
+                "no",
+                "writes",
+                "between",
+                from,
+                "and",
+                to,
+            ] => Expect::Acknowledges {
+                node: node(n)?,
+                yes: false,
+                from_ms: time(from)?,
+                to_ms: time(to)?,
+            },
             ["alarm", "on", "node", n] => Expect::Alarm(node(n)?),
             ["node", n, "stops"] => Expect::Stops(node(n)?),
             ["node", n, "catches", "up", "within", within] => Expect::CatchesUp(node(n)?, time(within)?),
             ["at", "least", n, "of", _, ..] => {
-                let n = n.parse().map_err(|_| format!("`{sentence}`: expected a number, not `{n}`"))?;
+                let n = n
+                    .parse()
+                    .map_err(|_| format!("`{sentence}`: expected a number, not `{n}`"))?;
                 Expect::AtLeast(n, words[4..].join(" "))
             }
-            _ => return Err(format!("`{sentence}` is not understood; expected one of: {}", SENTENCES.join("; "))),
+            _ => {
+                return Err(format!(
+                    "`{sentence}` is not understood; expected one of: {}",
+                    SENTENCES.join("; ")
+                ));
+            }
         })
     }
 
@@ -141,7 +171,11 @@ impl Expect {
     /// Why it is not met.
     pub fn judge(&self, case: &Case, report: &Report) -> Result<(), String> {
         let events = &report.timeline.events;
-        let holds = |checker: &str| match report.violations.iter().find(|violation| violation.checker == checker) {
+        let holds = |checker: &str| match report
+            .violations
+            .iter()
+            .find(|violation| violation.checker == checker)
+        {
             Some(violation) => Err(violation.what.clone()),
             None => Ok(()),
         };
@@ -153,25 +187,43 @@ impl Expect {
             Expect::Agreement => holds("agreement"),
             Expect::Certified => certified(case, events),
             Expect::Leader(ms) => {
-                let healed = events.iter().rev().find(|event| matches!(event.what, What::Fault(Fault::Heal) | What::Quiet));
+                let healed = events
+                    .iter()
+                    .rev()
+                    .find(|event| matches!(event.what, What::Fault(Fault::Heal) | What::Quiet));
                 let at_ms = healed.map_or(0, |event| event.at_ms) + ms;
                 led_at(case, events, at_ms)
             }
             Expect::MinorityRefuses => minority(case, events),
-            Expect::Acknowledges { node, yes, from_ms, to_ms } => {
+            Expect::Acknowledges {
+                node,
+                yes,
+                from_ms,
+                to_ms,
+            } => {
                 let done = acknowledged(events, *node, *from_ms, *to_ms);
                 match (done, yes) {
-                    (Some(attempt), false) => Err(format!("{} was, asked at {}", attempt.key, duration(attempt.asked_ms))),
+                    (Some(attempt), false) => Err(format!(
+                        "{} was, asked at {}",
+                        attempt.key,
+                        duration(attempt.asked_ms)
+                    )),
                     (None, true) => Err("none was acknowledged".into()),
                     _ => Ok(()),
                 }
             }
             Expect::Alarm(node) => {
-                let raised = report.timeline.of(*node).any(|event| matches!(event.what, What::Alarm(_)));
+                let raised = report
+                    .timeline
+                    .of(*node)
+                    .any(|event| matches!(event.what, What::Alarm(_)));
                 met(raised, "it raised none")
             }
             Expect::Stops(node) => {
-                let stopped = report.timeline.of(*node).any(|event| matches!(event.what, What::Stopped(_)));
+                let stopped = report
+                    .timeline
+                    .of(*node)
+                    .any(|event| matches!(event.what, What::Stopped(_)));
                 met(stopped, "it never did")
             }
             Expect::CatchesUp(node, ms) => {
@@ -197,7 +249,10 @@ impl Expect {
 
 /// A write is what is no read.
 fn is_write(action: &str) -> bool {
-    !matches!(action, "balancing.journal" | "balancing.proof" | "cluster.status" | "cluster.blocks" | "contract.list")
+    !matches!(
+        action,
+        "balancing.journal" | "balancing.proof" | "cluster.status" | "cluster.blocks" | "contract.list"
+    )
 }
 
 /// The first write that was asked of a node within this time and acknowledged.
@@ -235,20 +290,29 @@ fn led_at(case: &Case, events: &[Event], at_ms: u64) -> Result<(), String> {
     let (leaders, followers) = (of_term(Role::Leads), of_term(Role::Follows));
     match leaders == 1 && u64::try_from(followers + 1).unwrap_or(0) * 2 > case.nodes {
         true => Ok(()),
-        false => Err(format!("at {} the nodes' terms and roles were {roles:?}", duration(at_ms))),
+        false => Err(format!(
+            "at {} the nodes' terms and roles were {roles:?}",
+            duration(at_ms)
+        )),
     }
 }
 
 fn certified(case: &Case, events: &[Event]) -> Result<(), String> {
     let excused = case.options().plan.unwrap_or_default().damaged();
-    for node in (1..=case.nodes).filter(|node| !excused.contains(node) && case.corrupt.is_none_or(|(bad, _)| bad != *node)) {
+    for node in (1..=case.nodes)
+        .filter(|node| !excused.contains(node) && case.corrupt.is_none_or(|(bad, _)| bad != *node))
+    {
         let last = events.iter().rev().find_map(|event| match event.what {
             What::Certified(index, head) if event.who == Who::Node(node) => Some((index, head)),
             _ => None,
         });
         match last {
             Some((index, head)) if index == head => {}
-            Some((index, head)) => return Err(format!("n{node} shows block {index} certified, and {head} is its newest")),
+            Some((index, head)) => {
+                return Err(format!(
+                    "n{node} shows block {index} certified, and {head} is its newest"
+                ));
+            }
             None => return Err(format!("n{node} shows no certified block")),
         }
     }
@@ -261,13 +325,17 @@ fn minority(case: &Case, events: &[Event]) -> Result<(), String> {
         let side: Vec<u64> = match &event.what {
             What::Fault(Fault::Partition(side)) => {
                 let small = u64::try_from(side.len()).unwrap_or(0) * 2 < case.nodes;
-                (1..=case.nodes).filter(|node| side.contains(node) == small).collect()
+                (1..=case.nodes)
+                    .filter(|node| side.contains(node) == small)
+                    .collect()
             }
             What::Aimed(leader) => vec![*leader],
             _ => continue,
         };
         cuts += 1;
-        let healed = events[i..].iter().find(|later| matches!(later.what, What::Fault(Fault::Heal) | What::Quiet));
+        let healed = events[i..]
+            .iter()
+            .find(|later| matches!(later.what, What::Fault(Fault::Heal) | What::Quiet));
         let until = healed.map_or(u64::MAX, |healed| healed.at_ms);
         for node in side {
             if let Some(attempt) = acknowledged(events, node, event.at_ms + GRACE_MS, until) {
@@ -276,7 +344,11 @@ fn minority(case: &Case, events: &[Event]) -> Result<(), String> {
             }
         }
     }
-    if cuts == 0 { Err("there was no minority".into()) } else { Ok(()) }
+    if cuts == 0 {
+        Err("there was no minority".into())
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -302,8 +374,17 @@ mod tests {
         ] {
             assert_eq!(Expect::read(sentence, 5).unwrap().to_string(), sentence);
         }
-        for wrong in ["", "luck", "alarm on node 6", "leader within 3 of heal", "at least many of done"] {
-            assert!(Expect::read(wrong, 5).unwrap_err().contains("expected"), "{wrong}");
+        for wrong in [
+            "",
+            "luck",
+            "alarm on node 6",
+            "leader within 3 of heal",
+            "at least many of done",
+        ] {
+            assert!(
+                Expect::read(wrong, 5).unwrap_err().contains("expected"),
+                "{wrong}"
+            );
         }
     }
 
@@ -312,7 +393,13 @@ mod tests {
     }
 
     fn attempt(at_ms: u64, node: u64, asked_ms: u64, heard: Heard) -> Event {
-        let attempt = Attempt { key: "c1-1".into(), node, action: "balancing.seal".into(), asked_ms, heard };
+        let attempt = Attempt {
+            key: "c1-1".into(),
+            node,
+            action: "balancing.seal".into(),
+            asked_ms,
+            heard,
+        };
         event(at_ms, Who::Clients, What::Attempt(attempt))
     }
 
@@ -323,23 +410,43 @@ mod tests {
         let heal = event(9_000, Who::World, What::Fault(Fault::Heal));
         let judge = |asked: Event| minority(&case, &[cut.clone(), asked, heal.clone()]);
         assert!(judge(attempt(7_500, 1, 7_000, Heard::Done)).is_err());
-        assert!(judge(attempt(7_500, 3, 7_000, Heard::Done)).is_ok(), "the majority may");
-        assert!(judge(attempt(7_500, 1, 5_100, Heard::Done)).is_ok(), "it was agreed before the cut");
-        assert!(judge(attempt(9_500, 1, 7_000, Heard::Done)).is_ok(), "it was agreed after the heal");
+        assert!(
+            judge(attempt(7_500, 3, 7_000, Heard::Done)).is_ok(),
+            "the majority may"
+        );
+        assert!(
+            judge(attempt(7_500, 1, 5_100, Heard::Done)).is_ok(),
+            "it was agreed before the cut"
+        );
+        assert!(
+            judge(attempt(9_500, 1, 7_000, Heard::Done)).is_ok(),
+            "it was agreed after the heal"
+        );
         assert!(judge(attempt(7_500, 1, 7_000, Heard::Silence)).is_ok());
         assert!(minority(&case, &[heal]).is_err(), "no cut shows nothing");
     }
 
     #[test]
     fn one_leader_with_most_nodes_behind_it() {
-        let case = Case { nodes: 3, ..Case::default() };
+        let case = Case {
+            nodes: 3,
+            ..Case::default()
+        };
         let role = |at, node, role, term| event(at, Who::Node(node), What::Role { role, term });
-        let good = [role(1, 1, Role::Leads, 2), role(2, 2, Role::Follows, 2), role(3, 3, Role::Seeks, 2)];
+        let good = [
+            role(1, 1, Role::Leads, 2),
+            role(2, 2, Role::Follows, 2),
+            role(3, 3, Role::Seeks, 2),
+        ];
         assert!(led_at(&case, &good, 3).is_ok());
         assert!(led_at(&case, &good, 1).is_err(), "no one follows yet");
         let newer = [good[0].clone(), good[1].clone(), role(3, 3, Role::Seeks, 3)];
         assert!(led_at(&case, &newer, 3).is_err(), "a newer term has no leader");
-        let dead = [good[0].clone(), good[1].clone(), event(3, Who::Node(1), What::Down)];
+        let dead = [
+            good[0].clone(),
+            good[1].clone(),
+            event(3, Who::Node(1), What::Down),
+        ];
         assert!(led_at(&case, &dead, 3).is_err(), "the leader is dead");
     }
 }

@@ -88,7 +88,11 @@ pub fn load(path: &Path) -> Result<Case, CaseError> {
     let file = path.display().to_string();
     match std::fs::read_to_string(path) {
         Ok(text) => parse(&file, &text),
-        Err(e) => Err(CaseError { file, line: 0, what: format!("can't be read: {e}") }),
+        Err(e) => Err(CaseError {
+            file,
+            line: 0,
+            what: format!("can't be read: {e}"),
+        }),
     }
 }
 
@@ -97,14 +101,20 @@ pub fn load(path: &Path) -> Result<Case, CaseError> {
 /// # Errors
 /// It says something that is not understood.
 pub fn parse(file: &str, text: &str) -> Result<Case, CaseError> {
-    let wrong = |at: usize, what: String| CaseError { file: file.to_owned(), line: line(text, at), what };
-    let raw: Raw = toml::from_str(text).map_err(|e| wrong(e.span().map_or(0, |span| span.start), e.message().to_owned()))?;
+    let wrong = |at: usize, what: String| CaseError {
+        file: file.to_owned(),
+        line: line(text, at),
+        what,
+    };
+    let raw: Raw = toml::from_str(text)
+        .map_err(|e| wrong(e.span().map_or(0, |span| span.start), e.message().to_owned()))?;
     let within = |value: Option<&Spanned<u64>>, field: &str, default: u64, most: u64| match value {
         None => Ok(default),
         Some(value) if (1..=most).contains(value.get_ref()) => Ok(*value.get_ref()),
-        Some(value) => {
-            Err(wrong(value.span().start, format!("`{field}` is {}; expected 1 to {most}", value.get_ref())))
-        }
+        Some(value) => Err(wrong(
+            value.span().start,
+            format!("`{field}` is {}; expected 1 to {most}", value.get_ref()),
+        )),
     };
     let defaults = Case::default();
     let nodes = within(raw.nodes.as_ref(), "nodes", defaults.nodes, 9)?;
@@ -115,7 +125,10 @@ pub fn parse(file: &str, text: &str) -> Result<Case, CaseError> {
             .ok()
             .filter(|ms| (1_000..=86_400_000).contains(ms))
             .ok_or_else(|| {
-                let what = format!("`duration` is `{}`; expected a time from `1s` to `24h`", duration.get_ref());
+                let what = format!(
+                    "`duration` is `{}`; expected a time from `1s` to `24h`",
+                    duration.get_ref()
+                );
                 wrong(duration.span().start, what)
             })?,
     };
@@ -125,20 +138,37 @@ pub fn parse(file: &str, text: &str) -> Result<Case, CaseError> {
             Some((corrupt.get_ref().node, corrupt.get_ref().from_entry))
         }
         Some(corrupt) => {
-            let what = format!("`node` is {}; expected a node, 1 to {nodes}", corrupt.get_ref().node);
+            let what = format!(
+                "`node` is {}; expected a node, 1 to {nodes}",
+                corrupt.get_ref().node
+            );
             return Err(wrong(corrupt.span().start, what));
         }
     };
     let mix = match &raw.workload {
         None => Mix::default(),
         Some(work) => {
-            let &Work { settle, seal, seal_epoch, correct, trade, read } = work.get_ref();
+            let &Work {
+                settle,
+                seal,
+                seal_epoch,
+                correct,
+                trade,
+                read,
+            } = work.get_ref();
             let weights = [settle, seal, seal_epoch, correct, trade, read];
             if weights.iter().all(|weight| *weight == 0) || weights.iter().any(|weight| *weight > 1_000) {
                 let what = "expected weights up to 1000, at least one of settle, seal, seal_epoch, correct, trade, read above 0";
                 return Err(wrong(work.span().start, what.to_owned()));
             }
-            Mix { settle, seal, seal_epoch, correct, trade, read }
+            Mix {
+                settle,
+                seal,
+                seal_epoch,
+                correct,
+                trade,
+                read,
+            }
         }
     };
     let mut steps = Vec::new();
@@ -160,7 +190,9 @@ pub fn parse(file: &str, text: &str) -> Result<Case, CaseError> {
     steps.sort_by_key(|(at, _)| *at);
     let mut expect = Vec::new();
     for sentence in &raw.expect {
-        expect.push(Expect::read(sentence.get_ref(), nodes).map_err(|what| wrong(sentence.span().start, what))?);
+        expect.push(
+            Expect::read(sentence.get_ref(), nodes).map_err(|what| wrong(sentence.span().start, what))?,
+        );
     }
     Ok(Case {
         title: raw.title,
@@ -193,18 +225,50 @@ mod tests {
     fn mistakes_name_file_line_and_what_was_expected() {
         for (text, line, says) in [
             ("", 1, "missing field `title`"),
-            ("title = \"x\"\nnode = 3", 2, "unknown field `node`, expected one of"),
+            (
+                "title = \"x\"\nnode = 3",
+                2,
+                "unknown field `node`, expected one of",
+            ),
             ("title = \"x\"\nnodes = 10", 2, "expected 1 to 9"),
-            ("title = \"x\"\n\nduration = \"30\"", 3, "expected a time from `1s` to `24h`"),
-            ("title = \"x\"\nexpect = [\n  \"alarm on node 3\",\n  \"luck\",\n]", 4, "expected one of"),
-            ("title = \"x\"\n[[fault]]\nat = \"1s\"\ndo = \"fire\"", 2, "expected one of partition"),
-            ("title = \"x\"\n[[fault]]\nat = \"31s\"\ndo = \"ring\"", 2, "after the end"),
-            ("title = \"x\"\n[workload]\nsettle = 0", 2, "at least one of settle"),
-            ("title = \"x\"\ncorrupt = { node = 6, from_entry = 1 }", 2, "expected a node, 1 to 5"),
+            (
+                "title = \"x\"\n\nduration = \"30\"",
+                3,
+                "expected a time from `1s` to `24h`",
+            ),
+            (
+                "title = \"x\"\nexpect = [\n  \"alarm on node 3\",\n  \"luck\",\n]",
+                4,
+                "expected one of",
+            ),
+            (
+                "title = \"x\"\n[[fault]]\nat = \"1s\"\ndo = \"fire\"",
+                2,
+                "expected one of partition",
+            ),
+            (
+                "title = \"x\"\n[[fault]]\nat = \"31s\"\ndo = \"ring\"",
+                2,
+                "after the end",
+            ),
+            (
+                "title = \"x\"\n[workload]\nsettle = 0",
+                2,
+                "at least one of settle",
+            ),
+            (
+                "title = \"x\"\ncorrupt = { node = 6, from_entry = 1 }",
+                2,
+                "expected a node, 1 to 5",
+            ),
             ("title = \"x\nnodes = 3", 1, ""),
         ] {
             let error = parse("my.toml", text).unwrap_err();
-            assert_eq!((error.file.as_str(), error.line), ("my.toml", line), "{text}\n{error}");
+            assert_eq!(
+                (error.file.as_str(), error.line),
+                ("my.toml", line),
+                "{text}\n{error}"
+            );
             assert!(error.to_string().contains(says), "{text}\n{error}");
         }
     }
@@ -212,6 +276,12 @@ mod tests {
     #[test]
     fn a_file_that_says_little_means_the_defaults() {
         let case = parse("my.toml", "title = \"calm\"").unwrap();
-        assert_eq!(case, Case { title: "calm".into(), ..Case::default() });
+        assert_eq!(
+            case,
+            Case {
+                title: "calm".into(),
+                ..Case::default()
+            }
+        );
     }
 }

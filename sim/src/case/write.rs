@@ -18,9 +18,16 @@ impl Case {
         if !self.about.is_empty() {
             line(format_args!("about = {}", quoted(&self.about)));
         }
-        line(format_args!("seed = {}\nnodes = {}\nclients = {}", self.seed, self.nodes, self.clients));
+        line(format_args!(
+            "seed = {}\nnodes = {}\nclients = {}",
+            self.seed, self.nodes, self.clients
+        ));
         line(format_args!("duration = \"{}\"", duration(self.duration_ms)));
-        for (name, set) in [("rough", self.rough), ("drawn", self.drawn), ("lying_disks", self.lying_disks)] {
+        for (name, set) in [
+            ("rough", self.rough),
+            ("drawn", self.drawn),
+            ("lying_disks", self.lying_disks),
+        ] {
             if set {
                 line(format_args!("{name} = true"));
             }
@@ -40,9 +47,20 @@ impl Case {
             line(format_args!("]"));
         }
         if self.mix != Mix::default() {
-            let Mix { settle, seal, seal_epoch, correct, trade, read } = self.mix;
-            line(format_args!("\n[workload]\nsettle = {settle}\nseal = {seal}\nseal_epoch = {seal_epoch}"));
-            line(format_args!("correct = {correct}\ntrade = {trade}\nread = {read}"));
+            let Mix {
+                settle,
+                seal,
+                seal_epoch,
+                correct,
+                trade,
+                read,
+            } = self.mix;
+            line(format_args!(
+                "\n[workload]\nsettle = {settle}\nseal = {seal}\nseal_epoch = {seal_epoch}"
+            ));
+            line(format_args!(
+                "correct = {correct}\ntrade = {trade}\nread = {read}"
+            ));
         }
         for (at, fault) in &self.steps {
             line(format_args!("\n[[fault]]\n{}", fault.to_step(*at).trim_end()));

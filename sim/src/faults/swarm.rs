@@ -55,7 +55,14 @@ pub(super) fn more(plan: &mut Plan, seed: u64, nodes: u64, start_ms: u64, end_ms
         let (node, _) = two(rng, nodes);
         let mut at = rng.within(start_ms..=last);
         for _ in 0..rng.within(3..=6) {
-            steps.push((at.min(end_ms), Fault::Crash { node, silent: false, loss: None }));
+            steps.push((
+                at.min(end_ms),
+                Fault::Crash {
+                    node,
+                    silent: false,
+                    loss: None,
+                },
+            ));
             steps.push(((at + rng.within(1..=300)).min(end_ms), Fault::Start(node)));
             at += rng.within(200..=2_000);
         }
@@ -64,21 +71,34 @@ pub(super) fn more(plan: &mut Plan, seed: u64, nodes: u64, start_ms: u64, end_ms
         let (node, _) = two(rng, nodes);
         let at = rng.within(start_ms..=last);
         steps.push((at, Fault::FullDisk(node, true)));
-        steps.push(((at + rng.within(1_000..=10_000)).min(end_ms), Fault::FullDisk(node, false)));
+        steps.push((
+            (at + rng.within(1_000..=10_000)).min(end_ms),
+            Fault::FullDisk(node, false),
+        ));
     });
-    draw("damaged disks", 20, &mut |rng| {
+    draw("damaged disks", 30, &mut |rng| {
         let (node, other) = two(rng, nodes);
         let at = rng.within(start_ms..=last);
-        steps.push((at, match rng.below(5) {
-            0 => Fault::Rot(node),
-            1 => Fault::Latent(node),
-            2 => Fault::Misdirect(node),
-            3 => Fault::EmptyDisk(node),
-            _ => Fault::WrongDisk(node, other),
-        }));
+        steps.push((
+            at,
+            match rng.below(6) {
+                0 | 5 => Fault::Rot(node),
+                1 => Fault::Latent(node),
+                2 => Fault::Misdirect(node),
+                3 => Fault::EmptyDisk(node),
+                _ => Fault::WrongDisk(node, other),
+            },
+        ));
         // Damage shows when the disk is read, which is when a process starts.
         let read = (at + rng.within(0..=5_000)).min(end_ms);
-        steps.push((read, Fault::Crash { node, silent: false, loss: None }));
+        steps.push((
+            read,
+            Fault::Crash {
+                node,
+                silent: false,
+                loss: None,
+            },
+        ));
         steps.push(((read + rng.within(1..=3_000)).min(end_ms), Fault::Start(node)));
     });
 }

@@ -120,14 +120,28 @@ impl Fault {
         let _ = match self {
             Fault::Partition(side) => writeln!(out, "nodes = {:?}", side.iter().collect::<Vec<_>>()),
             Fault::OneWay(from, to) | Fault::Link(from, to, _) => writeln!(out, "from = {from}\nto = {to}"),
-            Fault::Cut(a, b) | Fault::Reset(a, b) | Fault::WrongDisk(a, b) => writeln!(out, "node = {a}\nother = {b}"),
-            Fault::Crash { node, loss: Some(loss), .. } => {
-                writeln!(out, "node = {node}\nloses = \"{}\"", format!("{loss:?}").to_lowercase())
+            Fault::Cut(a, b) | Fault::Reset(a, b) | Fault::WrongDisk(a, b) => {
+                writeln!(out, "node = {a}\nother = {b}")
+            }
+            Fault::Crash {
+                node,
+                loss: Some(loss),
+                ..
+            } => {
+                writeln!(
+                    out,
+                    "node = {node}\nloses = \"{}\"",
+                    format!("{loss:?}").to_lowercase()
+                )
             }
             Fault::Pause(node, ms) => writeln!(out, "node = {node}\nfor = \"{}\"", duration(*ms)),
             Fault::Clock(node, ms) => {
                 let sign = if *ms < 0 { "-" } else { "" };
-                writeln!(out, "node = {node}\nby = \"{sign}{}\"", duration(ms.unsigned_abs()))
+                writeln!(
+                    out,
+                    "node = {node}\nby = \"{sign}{}\"",
+                    duration(ms.unsigned_abs())
+                )
             }
             Fault::Bridge(node)
             | Fault::Start(node)
@@ -155,7 +169,9 @@ impl Fault {
             | Fault::Ring
             | Fault::Bridge(_) => Some(Fault::Heal),
             Fault::Link(from, to, _) => Some(Fault::Link(*from, *to, Way::Good)),
-            Fault::Crash { node, .. } | Fault::EmptyDisk(node) | Fault::WrongDisk(node, _) => Some(Fault::Start(*node)),
+            Fault::Crash { node, .. } | Fault::EmptyDisk(node) | Fault::WrongDisk(node, _) => {
+                Some(Fault::Start(*node))
+            }
             Fault::SlowNode(node, true) => Some(Fault::SlowNode(*node, false)),
             Fault::SlowDisk(node, true) => Some(Fault::SlowDisk(*node, false)),
             Fault::FullDisk(node, true) => Some(Fault::FullDisk(*node, false)),
@@ -180,7 +196,12 @@ impl Step {
             match (&self.lasts, undone) {
                 (None, _) => {}
                 (Some(_), None) if matches!(fault, Fault::Pause(..)) => {}
-                (Some(_), None) => return Err(format!("`{}` is not undone by anything: it takes no `for`", self.name)),
+                (Some(_), None) => {
+                    return Err(format!(
+                        "`{}` is not undone by anything: it takes no `for`",
+                        self.name
+                    ));
+                }
                 (Some(lasts), Some(undone)) => {
                     let lasts = read_duration(lasts).map_err(|e| format!("`for`: {e}"))?;
                     steps.push((at + lasts, undone));
@@ -202,7 +223,10 @@ impl Fields<'_> {
     fn known(&self, field: &str, node: u64) -> Result<u64, String> {
         match (1..=self.nodes).contains(&node) {
             true => Ok(node),
-            false => Err(format!("`{field}` is {node}; expected a node, 1 to {}", self.nodes)),
+            false => Err(format!(
+                "`{field}` is {node}; expected a node, 1 to {}",
+                self.nodes
+            )),
         }
     }
 
@@ -211,7 +235,11 @@ impl Fields<'_> {
         self.known(field, value)
     }
 
-    fn two(&self, (a, a_value): (&str, Option<u64>), (b, b_value): (&str, Option<u64>)) -> Result<(u64, u64), String> {
+    fn two(
+        &self,
+        (a, a_value): (&str, Option<u64>),
+        (b, b_value): (&str, Option<u64>),
+    ) -> Result<(u64, u64), String> {
         let (first, second) = (self.one(a, a_value)?, self.one(b, b_value)?);
         match first == second {
             true => Err(format!("`{a}` and `{b}` are both {first}; expected two nodes")),
@@ -231,8 +259,13 @@ impl Fields<'_> {
     fn each(&self) -> Result<Vec<u64>, String> {
         match (&self.step.node, &self.step.nodes) {
             (Some(node), None) => Ok(vec![self.known("node", *node)?]),
-            (None, Some(nodes)) if !nodes.is_empty() => nodes.iter().map(|node| self.known("nodes", *node)).collect(),
-            _ => Err(format!("`{}` needs either `node`, a number, or `nodes`, a list of them", self.step.name)),
+            (None, Some(nodes)) if !nodes.is_empty() => {
+                nodes.iter().map(|node| self.known("nodes", *node)).collect()
+            }
+            _ => Err(format!(
+                "`{}` needs either `node`, a number, or `nodes`, a list of them",
+                self.step.name
+            )),
         }
     }
 
@@ -241,7 +274,9 @@ impl Fields<'_> {
             None | Some("everything") => Ok(Loss::Everything),
             Some("some") => Ok(Loss::Some),
             Some("nothing") => Ok(Loss::Nothing),
-            Some(other) => Err(format!("`loses` is `{other}`; expected `everything`, `some` or `nothing`")),
+            Some(other) => Err(format!(
+                "`loses` is `{other}`; expected `everything`, `some` or `nothing`"
+            )),
         }
     }
 
@@ -270,7 +305,11 @@ impl Fields<'_> {
         let step = self.step;
         let Some((name, takes)) = names().find(|(name, _)| *name == step.name) else {
             let all: Vec<&str> = names().map(|(name, _)| name).collect();
-            return Err(format!("`do` is `{}`; expected one of {}", step.name, all.join(", ")));
+            return Err(format!(
+                "`do` is `{}`; expected one of {}",
+                step.name,
+                all.join(", ")
+            ));
         };
         self.only_taken(takes)?;
         let link = |way| self.way().map(|(from, to)| vec![Fault::Link(from, to, way)]);
@@ -294,16 +333,28 @@ impl Fields<'_> {
             "slow-link" => link(Way::Slow),
             "lossy-link" => link(Way::Lossy),
             "breaking-link" => link(Way::Breaking),
-            "kill" => each(|node| Fault::Crash { node, silent: false, loss: None }),
+            "kill" => each(|node| Fault::Crash {
+                node,
+                silent: false,
+                loss: None,
+            }),
             "crash" | "power-cut" => {
                 let (silent, loss) = (name == "power-cut", Some(self.loses()?));
-                Ok(self.each()?.into_iter().map(|node| Fault::Crash { node, silent, loss }).collect())
+                Ok(self
+                    .each()?
+                    .into_iter()
+                    .map(|node| Fault::Crash { node, silent, loss })
+                    .collect())
             }
             "start" => each(Fault::Start),
             "pause" => {
                 let lasts = step.lasts.as_deref().ok_or("`pause` needs `for`, how long")?;
                 let ms = read_duration(lasts).map_err(|e| format!("`for`: {e}"))?;
-                Ok(self.each()?.into_iter().map(|node| Fault::Pause(node, ms)).collect())
+                Ok(self
+                    .each()?
+                    .into_iter()
+                    .map(|node| Fault::Pause(node, ms))
+                    .collect())
             }
             "slow-node" => each(|node| Fault::SlowNode(node, true)),
             "quick-node" => each(|node| Fault::SlowNode(node, false)),
@@ -318,11 +369,18 @@ impl Fields<'_> {
             "empty-disk" => each(Fault::EmptyDisk),
             "wrong-disk" => self.pair().map(|(a, b)| vec![Fault::WrongDisk(a, b)]),
             _ => {
-                let by = step.by.as_deref().ok_or("`clock-jump` needs `by`, as `1h` or `-300ms`")?;
+                let by = step
+                    .by
+                    .as_deref()
+                    .ok_or("`clock-jump` needs `by`, as `1h` or `-300ms`")?;
                 let (sign, by) = by.strip_prefix('-').map_or((1, by), |by| (-1, by));
                 let ms = read_duration(by).map_err(|e| format!("`by`: {e}"))?;
                 let ms = sign * i64::try_from(ms).map_err(|_| "`by` is too long")?;
-                Ok(self.each()?.into_iter().map(|node| Fault::Clock(node, ms)).collect())
+                Ok(self
+                    .each()?
+                    .into_iter()
+                    .map(|node| Fault::Clock(node, ms))
+                    .collect())
             }
         }
     }
@@ -333,8 +391,11 @@ impl Fields<'_> {
 /// # Errors
 /// It is not one of those.
 pub fn read_duration(text: &str) -> Result<u64, String> {
-    let expected = || format!("`{text}` is no time; expected a number and its unit, as `5s`, `300ms`, `2m` or `1h`");
-    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(expected)?;
+    let expected =
+        || format!("`{text}` is no time; expected a number and its unit, as `5s`, `300ms`, `2m` or `1h`");
+    let unit_at = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .ok_or_else(expected)?;
     let (number, unit) = text.split_at(unit_at);
     let unit: u64 = match unit {
         "ms" => 1,
@@ -348,13 +409,21 @@ pub fn read_duration(text: &str) -> Result<u64, String> {
     let scale = 10_u64.checked_pow(places).ok_or_else(expected)?;
     let whole: u64 = whole.parse().map_err(|_| expected())?;
     let fraction: u64 = fraction.parse().map_err(|_| expected())?;
-    let ms = whole.checked_mul(unit).zip(fraction.checked_mul(unit)).filter(|(_, part)| part % scale == 0);
-    ms.and_then(|(whole, part)| whole.checked_add(part / scale)).ok_or_else(expected)
+    let ms = whole
+        .checked_mul(unit)
+        .zip(fraction.checked_mul(unit))
+        .filter(|(_, part)| part % scale == 0);
+    ms.and_then(|(whole, part)| whole.checked_add(part / scale))
+        .ok_or_else(expected)
 }
 
 /// As [`read_duration`] reads it.
 pub fn duration(ms: u64) -> String {
-    if ms % 1_000 == 0 { format!("{}s", ms / 1_000) } else { format!("{ms}ms") }
+    if ms % 1_000 == 0 {
+        format!("{}s", ms / 1_000)
+    } else {
+        format!("{ms}ms")
+    }
 }
 
 #[cfg(test)]
@@ -383,28 +452,61 @@ mod tests {
     #[test]
     fn steps_undo_themselves_and_strike_several() {
         let cut = step("at = \"2s\"\ndo = \"power-cut\"\nnodes = [1, 3]\nfor = \"500ms\"").unwrap();
-        let crash = |node| Fault::Crash { node, silent: true, loss: Some(Loss::Everything) };
+        let crash = |node| Fault::Crash {
+            node,
+            silent: true,
+            loss: Some(Loss::Everything),
+        };
         assert_eq!(
             cut,
-            [(2_000, crash(1)), (2_500, Fault::Start(1)), (2_000, crash(3)), (2_500, Fault::Start(3))]
+            [
+                (2_000, crash(1)),
+                (2_500, Fault::Start(1)),
+                (2_000, crash(3)),
+                (2_500, Fault::Start(3))
+            ]
         );
     }
 
     #[test]
     fn mistakes_are_named_with_what_was_expected() {
         for (text, says) in [
-            ("at = \"2s\"\ndo = \"partitoin\"", "expected one of partition, one-way"),
+            (
+                "at = \"2s\"\ndo = \"partitoin\"",
+                "expected one of partition, one-way",
+            ),
             ("at = \"2\"\ndo = \"ring\"", "`at`: `2` is no time"),
             ("at = \"1.0005s\"\ndo = \"ring\"", "is no time"),
-            ("at = \"2s\"\ndo = \"kill\"\nnode = 6", "`node` is 6; expected a node, 1 to 5"),
+            (
+                "at = \"2s\"\ndo = \"kill\"\nnode = 6",
+                "`node` is 6; expected a node, 1 to 5",
+            ),
             ("at = \"2s\"\ndo = \"kill\"", "`kill` needs either `node`"),
-            ("at = \"2s\"\ndo = \"kill\"\nnode = 1\nfrom = 2", "`kill` has no `from`; it takes node or nodes"),
-            ("at = \"2s\"\ndo = \"one-way\"\nfrom = 2\nto = 2", "`from` and `to` are both 2"),
-            ("at = \"2s\"\ndo = \"partition\"\nnodes = [1, 2, 3, 4, 5]", "has all nodes"),
-            ("at = \"2s\"\ndo = \"crash\"\nnode = 1\nloses = \"all\"", "expected `everything`, `some` or `nothing`"),
-            ("at = \"2s\"\ndo = \"rot\"\nnode = 1\nfor = \"1s\"", "takes no `for`"),
+            (
+                "at = \"2s\"\ndo = \"kill\"\nnode = 1\nfrom = 2",
+                "`kill` has no `from`; it takes node or nodes",
+            ),
+            (
+                "at = \"2s\"\ndo = \"one-way\"\nfrom = 2\nto = 2",
+                "`from` and `to` are both 2",
+            ),
+            (
+                "at = \"2s\"\ndo = \"partition\"\nnodes = [1, 2, 3, 4, 5]",
+                "has all nodes",
+            ),
+            (
+                "at = \"2s\"\ndo = \"crash\"\nnode = 1\nloses = \"all\"",
+                "expected `everything`, `some` or `nothing`",
+            ),
+            (
+                "at = \"2s\"\ndo = \"rot\"\nnode = 1\nfor = \"1s\"",
+                "takes no `for`",
+            ),
             ("at = \"2s\"\ndo = \"pause\"\nnode = 1", "`pause` needs `for`"),
-            ("at = \"2s\"\ndo = \"clock-jump\"\nnode = 1", "`clock-jump` needs `by`"),
+            (
+                "at = \"2s\"\ndo = \"clock-jump\"\nnode = 1",
+                "`clock-jump` needs `by`",
+            ),
             ("at = \"2s\"\ndo = \"ring\"\nsize = 1", "unknown field `size`"),
         ] {
             let error = step(text).unwrap_err();
@@ -414,7 +516,13 @@ mod tests {
 
     #[test]
     fn times() {
-        for (text, ms) in [("0s", 0), ("300ms", 300), ("1.5s", 1_500), ("2m", 120_000), ("1h", 3_600_000)] {
+        for (text, ms) in [
+            ("0s", 0),
+            ("300ms", 300),
+            ("1.5s", 1_500),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+        ] {
             assert_eq!(read_duration(text), Ok(ms));
         }
         for text in ["", "s", "5", "5 s", "-5s", "5d", "99999999999999999999s", "1.s"] {

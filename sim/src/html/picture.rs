@@ -20,7 +20,7 @@ const WIDTH: f64 = 1_440.0;
 /// A second is at least so wide.
 const SECOND: f64 = 12.0;
 /// Rows of labels for faults.
-const ROWS: usize = 5;
+const ROWS: usize = 7;
 /// Height of such a row.
 const ROW: f64 = 15.0;
 /// Height of a lane, and the space below it.
@@ -32,7 +32,11 @@ const SEALS: f64 = 44.0;
 /// Draws it.
 pub(super) fn draw(case: &Case, report: &Report) -> String {
     let timeline = &report.timeline;
-    let last = timeline.events.iter().map(|event| event.at_ms).chain(report.violations.iter().map(|v| v.at_ms));
+    let last = timeline
+        .events
+        .iter()
+        .map(|event| event.at_ms)
+        .chain(report.violations.iter().map(|v| v.at_ms));
     let end_ms = last.max().unwrap_or(0).max(1_000);
     let width = (number(end_ms) / 1_000.0 * SECOND).max(WIDTH - LEFT - 20.0);
     let lanes_at = 34.0 + ROW * number(ROWS as u64);
@@ -63,7 +67,12 @@ pub(super) fn draw(case: &Case, report: &Report) -> String {
     picture.seals(timeline);
     picture.faults(timeline);
     for violation in &report.violations {
-        let title = format!("{} {} is broken: {}", seconds(violation.at_ms), violation.checker, violation.what);
+        let title = format!(
+            "{} {} is broken: {}",
+            seconds(violation.at_ms),
+            violation.checker,
+            violation.what
+        );
         let (x, bottom) = (picture.x(violation.at_ms), picture.bottom);
         picture.add(&format!(
             "<g><line x1=\"{x:.1}\" y1=\"14\" x2=\"{x:.1}\" y2=\"{bottom:.0}\" stroke=\"#c1121f\" stroke-width=\"2.5\"/>\
@@ -116,7 +125,11 @@ impl Picture {
     fn bar(&mut self, from_ms: u64, to_ms: u64, y: f64, height: f64, fill: &str, title: &str) {
         let x = self.x(from_ms);
         let width = (self.x(to_ms) - x).max(1.0);
-        let title = if title.is_empty() { String::new() } else { titled(title) };
+        let title = if title.is_empty() {
+            String::new()
+        } else {
+            titled(title)
+        };
         self.add(&format!(
             "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{fill}\">{title}</rect>"
         ));
@@ -124,7 +137,10 @@ impl Picture {
 
     fn axis(&mut self) {
         let second = self.scale * 1_000.0;
-        let step = [1, 2, 5, 10, 30, 60].into_iter().find(|step| number(*step) * second >= 44.0).unwrap_or(300);
+        let step = [1, 2, 5, 10, 30, 60]
+            .into_iter()
+            .find(|step| number(*step) * second >= 44.0)
+            .unwrap_or(300);
         let bottom = self.bottom;
         let mut at = 0;
         while at * 1_000 <= self.end_ms {
@@ -153,6 +169,7 @@ impl Picture {
         let mut down: Option<(u64, String)> = Some((0, "not started yet".into()));
         let mut chain: Option<(u64, bool, String)> = None;
         let mut marks = Vec::new();
+        let mut pauses = Vec::new();
         for event in timeline.of(node) {
             let at = event.at_ms;
             match &event.what {
@@ -164,10 +181,13 @@ impl Picture {
                 What::Down | What::Stopped(_) => {
                     self.role(now.take(), at, y, node);
                     self.chain(chain.take(), at, y);
-                    down = Some((at, match &event.what {
-                        What::Stopped(why) => format!("it stopped by itself: {}", shortened(why, 300)),
-                        _ => "killed, or without power".into(),
-                    }));
+                    down = Some((
+                        at,
+                        match &event.what {
+                            What::Stopped(why) => format!("it stopped by itself: {}", shortened(why, 300)),
+                            _ => "killed, or without power".into(),
+                        },
+                    ));
                     if let (What::Stopped(_), Some((_, why))) = (&event.what, &down) {
                         marks.push((at, "#c1121f", format!("{} n{node}: {why}", seconds(at))));
                     }
@@ -182,7 +202,7 @@ impl Picture {
                 }
                 What::Paused(until) => {
                     let title = format!("{} n{node} does nothing until {}", seconds(at), seconds(*until));
-                    self.bar(at, *until, y, 22.0, "url(#paused)", &title);
+                    pauses.push((at, *until, title));
                 }
                 What::Sync { ms, failed } => {
                     let (colour, what) = match failed {
@@ -192,7 +212,11 @@ impl Picture {
                     marks.push((at, colour, format!("{} n{node}: {what}", seconds(at))));
                 }
                 What::Alarm(why) => {
-                    marks.push((at, "#c1121f", format!("{} n{node} raises an alarm: {why}", seconds(at))));
+                    marks.push((
+                        at,
+                        "#c1121f",
+                        format!("{} n{node} raises an alarm: {why}", seconds(at)),
+                    ));
                 }
                 _ => {}
             }
@@ -202,6 +226,9 @@ impl Picture {
         self.chain(chain, end, y);
         if let Some((since, why)) = down {
             self.down(since, end, y, node, &why);
+        }
+        for (at, until, title) in pauses {
+            self.bar(at, until, y, 22.0, "url(#paused)", &title);
         }
         for (at, colour, title) in marks {
             let x = self.x(at);
@@ -220,7 +247,11 @@ impl Picture {
             Role::Follows => ("#bcd9ee", "follows"),
             Role::Seeks => ("#f6d58a", "knows no leader"),
         };
-        let title = format!("n{node} {what} in term {term}, {} to {}", seconds(since), seconds(until));
+        let title = format!(
+            "n{node} {what} in term {term}, {} to {}",
+            seconds(since),
+            seconds(until)
+        );
         self.bar(since, until, y, 22.0, colour, &title);
         let width = self.x(until) - self.x(since);
         if role == Role::Leads && width > 62.0 {
@@ -250,18 +281,30 @@ impl Picture {
     fn requests(&mut self, timeline: &Timeline, node: u64) {
         let y = self.lane_y(node) + 32.0;
         for event in &timeline.events {
-            let What::Attempt(attempt) = &event.what else { continue };
+            let What::Attempt(attempt) = &event.what else {
+                continue;
+            };
             if attempt.node != node {
                 continue;
             }
-            let Attempt { key, action, asked_ms, heard, .. } = attempt;
+            let Attempt {
+                key,
+                action,
+                asked_ms,
+                heard,
+                ..
+            } = attempt;
             let (colour, row, what) = match heard {
                 Heard::Done => ("#009e73", 0.0, "done".to_owned()),
                 Heard::Refused(status, code) => ("#8a8f98", 5.0, format!("refused, {status} {code}")),
                 Heard::Unsure(status) => ("#d55e00", 10.0, format!("unknown, {status}")),
                 Heard::Silence => ("#d55e00", 10.0, "unknown, no answer".to_owned()),
             };
-            let title = format!("{key} {action}, asked {}, {what} at {}", seconds(*asked_ms), seconds(event.at_ms));
+            let title = format!(
+                "{key} {action}, asked {}, {what} at {}",
+                seconds(*asked_ms),
+                seconds(event.at_ms)
+            );
             self.bar(*asked_ms, event.at_ms, y + row, 4.0, colour, &title);
         }
     }
@@ -308,12 +351,18 @@ impl Picture {
     /// Seals that clients heard of: one tick each, higher for later versions.
     fn seals(&mut self, timeline: &Timeline) {
         let y = self.seals_at;
-        self.add(&format!("<text x=\"8\" y=\"{:.0}\" font-weight=\"600\">seals</text>", y + 20.0));
+        self.add(&format!(
+            "<text x=\"8\" y=\"{:.0}\" font-weight=\"600\">seals</text>",
+            y + 20.0
+        ));
         for event in &timeline.events {
             if let (What::Sealed(asset, epoch, version), Who::Clients) = (&event.what, event.who) {
                 let x = self.x(event.at_ms);
                 let height = 10.0 + 8.0 * number((*version).min(3));
-                let title = format!("{} {asset} of epoch {epoch} sealed, version {version}", seconds(event.at_ms));
+                let title = format!(
+                    "{} {asset} of epoch {epoch} sealed, version {version}",
+                    seconds(event.at_ms)
+                );
                 self.add(&format!(
                     "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"1.6\" height=\"{height:.1}\" fill=\"#56b4e9\">{}</rect>",
                     y + SEALS - 4.0 - height,
@@ -333,7 +382,10 @@ impl Picture {
                 What::Fault(_) if quiet => continue,
                 What::Quiet => {
                     quiet = true;
-                    ("all faults are over".to_owned(), "no fault strikes from here on".to_owned())
+                    (
+                        "all faults are over".to_owned(),
+                        "no fault strikes from here on".to_owned(),
+                    )
                 }
                 What::Fault(fault) if before.as_ref() == Some(&(event.at_ms, fault.clone())) => continue,
                 What::Fault(fault) => {
@@ -346,7 +398,9 @@ impl Picture {
             let x = self.x(event.at_ms);
             // About six pixels a letter.
             let width = 6.0 * number(text.chars().count() as u64) + 10.0;
-            let row = (0..ROWS).find(|row| self.rows[*row] < x);
+            // What undoes something needs no label: the picture shows it.
+            let undoes = matches!(&event.what, What::Fault(fault) if undoes(fault));
+            let row = (0..ROWS).find(|row| self.rows[*row] < x).filter(|_| !undoes);
             let title = titled(&format!("{} {title}", seconds(event.at_ms)));
             let y = 36.0 + ROW * number(row.unwrap_or(ROWS - 1) as u64);
             let mut drawn = format!(
@@ -357,11 +411,29 @@ impl Picture {
             // Where all rows are taken, the dot and its title must do.
             if let Some(row) = row {
                 self.rows[row] = x + width;
-                let _ = write!(drawn, "<text x=\"{:.1}\" y=\"{y:.1}\" fill=\"#1b1f24\">{}</text>", x + 5.0, escaped(&text));
+                let _ = write!(
+                    drawn,
+                    "<text x=\"{:.1}\" y=\"{y:.1}\" fill=\"#1b1f24\">{}</text>",
+                    x + 5.0,
+                    escaped(&text)
+                );
             }
             self.add(&format!("{drawn}{title}</g>"));
         }
     }
+}
+
+/// Whether a fault only ends another.
+fn undoes(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::Heal
+            | Fault::Start(_)
+            | Fault::SlowDisk(_, false)
+            | Fault::FullDisk(_, false)
+            | Fault::SlowNode(_, false)
+            | Fault::Link(.., crate::faults::Way::Good)
+    )
 }
 
 /// Whose fault it is, where the label does not say.
