@@ -100,19 +100,23 @@ impl Running {
     }
 }
 
+/// The seven lines of figures; of the seals only their number, for signatures go on coming in.
 fn figures(out: &str) -> Vec<&str> {
     let words = [
-        "consumption",
-        "production",
-        "traded",
-        "from the grid",
-        "to the grid",
-        "used in",
-        "seals",
+        "consumption ",
+        "production ",
+        "traded by PPA ",
+        "from the grid ",
+        "to the grid ",
+        "used in the street ",
+        "seals ",
     ];
-    out.lines()
+    let lines = out
+        .lines()
         .map(str::trim)
-        .filter(|line| words.iter().any(|word| line.starts_with(word)))
+        .filter(|line| words.iter().any(|word| line.starts_with(word)));
+    lines
+        .map(|line| line.split(" blocks").next().unwrap_or(line))
         .collect()
 }
 

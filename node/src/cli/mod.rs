@@ -1,7 +1,7 @@
 //! The `gridseal` command, one file a subcommand.
 //!
 //! What always holds: data goes to standard output, everything else to standard error; an error is one clear
-//! line; the exit code says what kind it was ([`Failure`]). Subcommands other than `node` speak to the cluster
+//! line; the exit code says what kind it was (`--help` lists them). Subcommands other than `node` speak to the cluster
 //! over HTTP like any other client and have no way in of their own.
 
 mod call;

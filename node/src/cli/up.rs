@@ -19,6 +19,8 @@ use crate::seams::{Clock as _, SystemClock};
 
 /// How long the nodes may take to be ready.
 const READY: Duration = Duration::from_secs(60);
+/// How long ports may still be taken by nodes that are ending.
+const PORTS: Duration = Duration::from_secs(3);
 /// Between two questions whether they are.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a call of the demonstration goes on trying: longer than any election.
@@ -57,7 +59,7 @@ impl Up {
         println!("Cluster file: {}. Data: {}.", cluster.source, data.display());
         let genesis = identity::init(data, &cluster, SystemClock.now(), &mut os_entropy)?;
         println!("Cluster {}.", genesis.cluster());
-        free_ports(&cluster)?;
+        wait_for_ports(&cluster, PORTS).await?;
 
         let mut stop = Stop::new()?;
         let recipes = cluster
@@ -151,7 +153,19 @@ fn lock(data: &Path) -> Result<File, Failure> {
     }
 }
 
-/// Says which port is taken before a node would stumble over it.
+/// Waits until the ports are free: the nodes of an `up` that was killed take a moment to end. Says which one
+/// isn't, before a node would stumble over it.
+async fn wait_for_ports(cluster: &Cluster, patience: Duration) -> Result<(), Failure> {
+    let started = Instant::now();
+    while let Err(failure) = free_ports(cluster) {
+        if started.elapsed() > patience {
+            return Err(failure);
+        }
+        sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
 fn free_ports(cluster: &Cluster) -> Result<(), Failure> {
     for node in &cluster.nodes {
         for (what, field, address) in [
@@ -235,5 +249,19 @@ mod tests {
         assert!(matches!(lock(dir.path()), Err(Failure::Usage(_))));
         drop(held);
         lock(dir.path()).expect("free again");
+    }
+
+    #[tokio::test]
+    async fn ports_that_are_being_freed_are_waited_for() {
+        let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = held.local_addr().expect("bound");
+        let text = format!("[[node]]\nid = 1\napi = \"{address}\"\npeer = \"127.0.0.1:2\"\n");
+        let mut cluster = Cluster::parse("c", &text).expect("valid");
+        cluster.nodes[0].bind_peer = "127.0.0.1:0".to_owned();
+        assert!(wait_for_ports(&cluster, Duration::ZERO).await.is_err());
+        let waiting = tokio::spawn(async move { wait_for_ports(&cluster, Duration::from_secs(60)).await });
+        tokio::task::yield_now().await;
+        drop(held);
+        waiting.await.expect("no panic").expect("free again");
     }
 }
