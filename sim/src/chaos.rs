@@ -97,7 +97,12 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     gridseal: Option<PathBuf>,
     /// Kinds of faults, or `all` that this machine allows. As root also netns, powercut; with strace fsync.
-    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_value = "kill,stop,proxy")]
+    #[arg(
+        long,
+        value_name = "KINDS",
+        value_delimiter = ',',
+        default_value = "kill,stop,proxy"
+    )]
     faults: Vec<String>,
     /// Print one JSON object.
     #[arg(long)]
@@ -109,7 +114,10 @@ pub struct Options {
 /// # Errors
 /// The cluster can't be set up on this machine, or the run was interrupted.
 pub fn main(options: &Options) -> io::Result<bool> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let verdict = runtime.block_on(async {
         let mut stop = Stop::new()?;
         tokio::select! {
@@ -131,9 +139,16 @@ pub fn main(options: &Options) -> io::Result<bool> {
 async fn run(options: &Options) -> io::Result<Verdict> {
     let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
     if !(0.0..=60.0 * 24.0 * 7.0).contains(&options.minutes) {
-        return Err(wrong(format!("--minutes {}: expected 0 to a week", options.minutes)));
+        return Err(wrong(format!(
+            "--minutes {}: expected 0 to a week",
+            options.minutes
+        )));
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked above"
+    )]
     let end_ms = (options.minutes * 60_000.0) as u64;
     let given = match &options.cluster {
         Some(file) => Some(Cluster::read(file).map_err(|e| wrong(e.to_string()))?),
@@ -152,7 +167,10 @@ async fn run(options: &Options) -> io::Result<Verdict> {
     };
     // The clients number the nodes they talk to from 1.
     if ids.iter().copied().ne(1..=ids.len() as u64) {
-        return Err(wrong(format!("the ids of the nodes are {ids:?}: expected 1 to {}", ids.len())));
+        return Err(wrong(format!(
+            "the ids of the nodes are {ids:?}: expected 1 to {}",
+            ids.len()
+        )));
     }
 
     let mut faults = Vec::new();
@@ -161,7 +179,9 @@ async fn run(options: &Options) -> io::Result<Verdict> {
     for class in wanted {
         let possible = match class {
             Class::Kill | Class::Stop | Class::Proxy => Ok(()),
-            Class::Netns => Namespaces::make(&ids, &mut undo).await.map(|made| namespaces = Some(made)),
+            Class::Netns => Namespaces::make(&ids, &mut undo)
+                .await
+                .map(|made| namespaces = Some(made)),
             Class::Powercut => power::possible(&layout, &mut undo).await,
             Class::Fsync => tracer::possible().await,
         };
@@ -174,11 +194,19 @@ async fn run(options: &Options) -> io::Result<Verdict> {
         }
     }
     if !everything && faults.is_empty() {
-        return Err(io::Error::other("none of the faults asked for can be made on this machine"));
+        return Err(io::Error::other(
+            "none of the faults asked for can be made on this machine",
+        ));
     }
 
-    let proxy = if faults.contains(&Class::Proxy) { Some(Proxy::default()) } else { None };
-    let places = layout.places(&ids, options.seed, proxy.as_ref(), namespaces.as_ref()).await?;
+    let proxy = if faults.contains(&Class::Proxy) {
+        Some(Proxy::default())
+    } else {
+        None
+    };
+    let places = layout
+        .places(&ids, options.seed, proxy.as_ref(), namespaces.as_ref())
+        .await?;
     layout.write_cluster(given.as_ref(), &places, options.seed)?;
     layout.init_keys().await?;
     let genesis = identity::load_genesis(&layout.data).map_err(io::Error::other)?;
@@ -193,13 +221,23 @@ async fn run(options: &Options) -> io::Result<Verdict> {
     for id in &ids {
         nodes.start(*id)?;
     }
-    log.say(format!("{} nodes started, data in {}", ids.len(), layout.data.display()));
+    log.say(format!(
+        "{} nodes started, data in {}",
+        ids.len(),
+        layout.data.display()
+    ));
     let watch = watch::Watch::new(Arc::clone(&network), time.clone(), ids.len() as u64);
     watch.ready(&mut nodes, READY).await?;
 
     // The plan and the clients count from the start of the run; setting up took some of it.
     let began_ms = time.now_ms();
-    let plan = Plan::draw(options.seed, ids.len() as u64, began_ms, began_ms + end_ms, &faults);
+    let plan = Plan::draw(
+        options.seed,
+        ids.len() as u64,
+        began_ms,
+        began_ms + end_ms,
+        &faults,
+    );
     let history: Arc<Mutex<History>> = Arc::default();
     let load = workload::Options {
         seed: options.seed,
@@ -209,9 +247,24 @@ async fn run(options: &Options) -> io::Result<Verdict> {
         mix: workload::Mix::default(),
         mute: BTreeSet::new(),
         excused: BTreeSet::new(),
+        joiner: None,
     };
-    let clients = workload::run(load, layout.gateway_key()?, Arc::clone(&network), time.clone(), Arc::clone(&history));
-    let mut storm = Storm::new(plan, nodes, proxy, namespaces, layout.clone(), watch.seen(), log.clone());
+    let clients = workload::run(
+        load,
+        layout.gateway_key()?,
+        Arc::clone(&network),
+        time.clone(),
+        Arc::clone(&history),
+    );
+    let mut storm = Storm::new(
+        plan,
+        nodes,
+        proxy,
+        namespaces,
+        layout.clone(),
+        watch.seen(),
+        log.clone(),
+    );
     let patience = {
         let history = Arc::clone(&history);
         let (time, quiet_from_ms) = (time.clone(), storm.quiet_from_ms());
@@ -229,10 +282,19 @@ async fn run(options: &Options) -> io::Result<Verdict> {
     {
         let history = history.lock();
         if let Err(why) = ended {
-            let what = format!("after the faults, while \"{}\" was to be shown: {why}", history.phase);
-            verdict.violations.push(Violation { at_ms: time.now_ms(), checker: "liveness", what });
+            let what = format!(
+                "after the faults, while \"{}\" was to be shown: {why}",
+                history.phase
+            );
+            verdict.violations.push(Violation {
+                at_ms: time.now_ms(),
+                checker: "liveness",
+                what,
+            });
         }
-        verdict.violations.extend(checkers::check(&history, &genesis.nodes));
+        verdict
+            .violations
+            .extend(checkers::check(&history, &genesis.nodes));
         verdict.count_history(&history);
     }
     verdict.counts.extend(storm.counts());
@@ -251,7 +313,8 @@ fn patience(phase: &str, healed_ms: u64) -> Option<String> {
         "every node shows the same" | "done" => SHOWN,
         _ => HEALED,
     };
-    (u128::from(healed_ms) > bound.as_millis()).then(|| format!("{} s after the faults it still isn't", bound.as_secs()))
+    (u128::from(healed_ms) > bound.as_millis())
+        .then(|| format!("{} s after the faults it still isn't", bound.as_secs()))
 }
 
 /// The watch looks for ever.

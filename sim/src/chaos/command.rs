@@ -16,9 +16,21 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// It can't be started, hangs, or fails; with what it complained of.
 pub(super) async fn run<S: AsRef<OsStr>>(words: &[S]) -> io::Result<String> {
-    let [program, arguments @ ..] = words else { return Err(io::Error::other("no command")) };
-    let shown = || words.iter().map(|word| word.as_ref().to_string_lossy()).collect::<Vec<_>>().join(" ");
-    let child = Command::new(program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
+    let [program, arguments @ ..] = words else {
+        return Err(io::Error::other("no command"));
+    };
+    let shown = || {
+        words
+            .iter()
+            .map(|word| word.as_ref().to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
     let output = timeout(PATIENCE, child)
         .await
         .map_err(|_| io::Error::other(format!("{}: no end after {} s", shown(), PATIENCE.as_secs())))?
@@ -27,7 +39,12 @@ pub(super) async fn run<S: AsRef<OsStr>>(words: &[S]) -> io::Result<String> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("{}: {}: {}", shown(), output.status, complaint.trim())))
+    Err(io::Error::other(format!(
+        "{}: {}: {}",
+        shown(),
+        output.status,
+        complaint.trim()
+    )))
 }
 
 /// Whether this process is root, which some faults need.

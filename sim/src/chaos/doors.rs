@@ -21,7 +21,10 @@ impl Doors {
     pub(super) fn new(places: &[Place]) -> Self {
         let name = |place: &Place| SocketAddr::new(ip(place.id), API_PORT).to_string();
         Doors {
-            real: places.iter().map(|place| (name(place), place.api.clone())).collect(),
+            real: places
+                .iter()
+                .map(|place| (name(place), place.api.clone()))
+                .collect(),
         }
     }
 }

@@ -54,7 +54,10 @@ impl Layout {
             None => std::env::current_exe()?.with_file_name("gridseal"),
         };
         if !gridseal.is_file() {
-            let what = format!("no gridseal at {}: build it (`cargo build`), or say --gridseal PATH", gridseal.display());
+            let what = format!(
+                "no gridseal at {}: build it (`cargo build`), or say --gridseal PATH",
+                gridseal.display()
+            );
             return Err(io::Error::new(io::ErrorKind::NotFound, what));
         }
         let data = match data {
@@ -129,7 +132,12 @@ impl Layout {
                 }
                 _ => bind_peer.clone(),
             };
-            places.push(Place { id, api: format!("{host}:{api}"), peer, bind_peer });
+            places.push(Place {
+                id,
+                api: format!("{host}:{api}"),
+                peer,
+                bind_peer,
+            });
         }
         Ok(places)
     }
@@ -138,7 +146,12 @@ impl Layout {
     ///
     /// # Errors
     /// It can't be written, or would not be accepted.
-    pub(super) fn write_cluster(&self, given: Option<&Cluster>, places: &[Place], seed: u64) -> io::Result<()> {
+    pub(super) fn write_cluster(
+        &self,
+        given: Option<&Cluster>,
+        places: &[Place],
+        seed: u64,
+    ) -> io::Result<()> {
         let text = cluster_text(given, places, seed);
         Cluster::parse("the cluster file of this run", &text).map_err(io::Error::other)?;
         fs::write(self.cluster_file(), text)
@@ -170,7 +183,9 @@ impl Layout {
         let cluster = Cluster::read(&self.cluster_file()).map_err(io::Error::other)?;
         let first = cluster.nodes.first().map_or(1, |node| node.id);
         let identity = Identity::load(&self.data, first, &cluster).map_err(io::Error::other)?;
-        identity.gateway_key.ok_or_else(|| io::Error::other("the gateways have no key"))
+        identity
+            .gateway_key
+            .ok_or_else(|| io::Error::other("the gateways have no key"))
     }
 
     /// Writes down what the clients saw, for whoever looks for the cause.
@@ -202,12 +217,24 @@ fn cluster_text(given: Option<&Cluster>, places: &[Place], seed: u64) -> String 
     };
     let (epoch_ms, timing, log, limits, seal) = match given {
         Some(given) => (given.epoch_ms, given.timing, given.log, given.limits, given.seal),
-        None => (900_000, Timing::default(), drawn, Limits::default(), Sealing::default()),
+        None => (
+            900_000,
+            Timing::default(),
+            drawn,
+            Limits::default(),
+            Sealing::default(),
+        ),
     };
     let mut text = String::new();
     // The clients don't sign: gateways do it for them. Writing to a string can't fail.
     let _ = writeln!(text, "epoch_ms = {epoch_ms}\ndevelopment = true");
-    for Place { id, api, peer, bind_peer } in places {
+    for Place {
+        id,
+        api,
+        peer,
+        bind_peer,
+    } in places
+    {
         let _ = writeln!(
             text,
             "\n[[node]]\nid = {id}\napi = \"{api}\"\npeer = \"{peer}\"\nbind_peer = \"{bind_peer}\""
@@ -228,7 +255,11 @@ fn cluster_text(given: Option<&Cluster>, places: &[Place], seed: u64) -> String 
         "\n[limits]\nbody_bytes = {}\nbatch = {}\npending = {}",
         limits.body_bytes, limits.batch, limits.pending
     );
-    let _ = writeln!(text, "\n[seal]\nauto = {}\ngrace_epochs = {}", seal.auto, seal.grace_epochs);
+    let _ = writeln!(
+        text,
+        "\n[seal]\nauto = {}\ngrace_epochs = {}",
+        seal.auto, seal.grace_epochs
+    );
     text
 }
 
@@ -251,7 +282,10 @@ impl Ports {
                 return Ok(port);
             }
         }
-        Err(io::Error::other(format!("no free port between {} and {}", PORTS.start, PORTS.end)))
+        Err(io::Error::other(format!(
+            "no free port between {} and {}",
+            PORTS.start, PORTS.end
+        )))
     }
 }
 
@@ -271,10 +305,16 @@ mod tests {
         let read = |given| Cluster::parse("made", &cluster_text(given, &places, 7)).expect("it is accepted");
         let drawn = read(None);
         assert_eq!(drawn.nodes.len(), 3);
-        assert_eq!((drawn.nodes[1].peer.as_str(), drawn.nodes[1].bind_peer.as_str()), ("127.0.0.1:4002", "127.0.0.1:5002"));
+        assert_eq!(
+            (drawn.nodes[1].peer.as_str(), drawn.nodes[1].bind_peer.as_str()),
+            ("127.0.0.1:4002", "127.0.0.1:5002")
+        );
         let shipped = Cluster::shipped();
         let kept = read(Some(&shipped));
-        assert_eq!((kept.timing, kept.log, kept.limits, kept.seal), (shipped.timing, shipped.log, shipped.limits, shipped.seal));
+        assert_eq!(
+            (kept.timing, kept.log, kept.limits, kept.seal),
+            (shipped.timing, shipped.log, shipped.limits, shipped.seal)
+        );
         assert!(kept.development, "the clients don't sign");
     }
 

@@ -34,7 +34,15 @@ impl Namespaces {
         let (bridge, table) = (made.bridge(), made.table());
         run(&["ip", "link", "add", &bridge, "type", "bridge"]).await?;
         undo.run(&["ip", "link", "del", &bridge]);
-        run(&["ip", "addr", "add", &format!("{}/24", made.outside()), "dev", &bridge]).await?;
+        run(&[
+            "ip",
+            "addr",
+            "add",
+            &format!("{}/24", made.outside()),
+            "dev",
+            &bridge,
+        ])
+        .await?;
         run(&["ip", "link", "set", &bridge, "up"]).await?;
         run(&["nft", "add", "table", "bridge", &table]).await?;
         undo.run(&["nft", "delete", "table", "bridge", &table]);
@@ -49,19 +57,43 @@ impl Namespaces {
             let (name, port) = (made.name(id), made.port(id));
             run(&["ip", "netns", "add", &name]).await?;
             undo.run(&["ip", "netns", "del", &name]);
-            run(&["ip", "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &name]).await?;
+            run(&[
+                "ip", "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &name,
+            ])
+            .await?;
+            // A namespace that is deleted lets go of its end a little later.
+            undo.run(&["ip", "link", "del", &port]);
             run(&["ip", "link", "set", &port, "master", &bridge, "up"]).await?;
-            run(&["ip", "-n", &name, "addr", "add", &format!("{}/24", made.ip(id)), "dev", "eth0"]).await?;
+            run(&[
+                "ip",
+                "-n",
+                &name,
+                "addr",
+                "add",
+                &format!("{}/24", made.ip(id)),
+                "dev",
+                "eth0",
+            ])
+            .await?;
             run(&["ip", "-n", &name, "link", "set", "eth0", "up"]).await?;
             run(&["ip", "-n", &name, "link", "set", "lo", "up"]).await?;
             made.inside(id, "add table inet loss").await?;
-            made.inside(id, "add chain inet loss arriving { type filter hook input priority 0 ; }").await?;
+            made.inside(
+                id,
+                "add chain inet loss arriving { type filter hook input priority 0 ; }",
+            )
+            .await?;
         }
         Ok(made)
     }
 
+    /// What makes `nsenter` enter a node's namespace, and no other.
+    pub(super) fn option(&self, id: u64) -> String {
+        format!("--net=/run/netns/{}", self.name(id))
+    }
+
     /// A node's namespace.
-    pub(super) fn name(&self, id: u64) -> String {
+    fn name(&self, id: u64) -> String {
         format!("gsc{}n{id}", self.run)
     }
 
@@ -93,7 +125,7 @@ impl Namespaces {
     }
 
     async fn inside(&self, id: u64, rule: &str) -> io::Result<()> {
-        run(&["ip", "netns", "exec", &self.name(id), "nft", rule]).await.map(drop)
+        run(&["nsenter", &self.option(id), "nft", rule]).await.map(drop)
     }
 
     /// From here on, until as many [`Namespaces::mend`]s, nothing gets from one to the other.
@@ -138,7 +170,11 @@ impl Namespaces {
         }
         let pair = |(from, to): &(u64, u64)| format!("\"{}\" . \"{}\"", self.port(*from), self.port(*to));
         let pairs: Vec<String> = links.iter().map(pair).collect();
-        let rule = format!("{how} element bridge {} cuts {{ {} }}", self.table(), pairs.join(", "));
+        let rule = format!(
+            "{how} element bridge {} cuts {{ {} }}",
+            self.table(),
+            pairs.join(", ")
+        );
         run(&["nft", &rule]).await.map(drop)
     }
 
@@ -151,6 +187,10 @@ impl Namespaces {
         if percent == 0 {
             return Ok(());
         }
-        self.inside(id, &format!("add rule inet loss arriving numgen random mod 100 < {percent} drop")).await
+        self.inside(
+            id,
+            &format!("add rule inet loss arriving numgen random mod 100 < {percent} drop"),
+        )
+        .await
     }
 }

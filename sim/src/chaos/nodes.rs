@@ -43,12 +43,16 @@ impl Nodes {
         if self.pid(id).is_some() {
             return Ok(());
         }
-        let log = OpenOptions::new().create(true).append(true).open(self.layout.log(id))?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.layout.log(id))?;
         let mut command = match &self.namespaces {
-            // It becomes the node: the process keeps its id.
+            // It becomes the node: the process keeps its id. (`ip netns exec` would give it copies of all mounts as well,
+            // which keep the disks of others in use.)
             Some(namespaces) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", &namespaces.name(id)]).arg(&self.layout.gridseal);
+                let mut command = Command::new("nsenter");
+                command.arg(namespaces.option(id)).arg(&self.layout.gridseal);
                 command
             }
             None => Command::new(&self.layout.gridseal),
@@ -84,11 +88,14 @@ impl Nodes {
     /// Whether all threads of a node have come to a stop.
     pub(super) fn has_stopped(&self, id: u64) -> bool {
         let Some(pid) = self.pid(id) else { return true };
-        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())) else { return true };
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())) else {
+            return true;
+        };
         threads.flatten().all(|thread| {
             let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
             // "pid (name) state …"; a thread that has gone meanwhile reads empty.
-            stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['T', 't', 'Z', 'X']))
+            stat.rsplit_once(')')
+                .is_none_or(|(_, rest)| rest.trim_start().starts_with(['T', 't', 'Z', 'X']))
         })
     }
 
@@ -124,7 +131,11 @@ impl Nodes {
             let bytes = fs::read(self.layout.log(*id)).unwrap_or_default();
             let text = String::from_utf8_lossy(&bytes);
             let lines: Vec<&str> = text.lines().collect();
-            for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.contains("panicked at")) {
+            for (at, line) in lines
+                .iter()
+                .enumerate()
+                .filter(|(_, line)| line.contains("panicked at"))
+            {
                 let why = lines.get(at + 1).copied().unwrap_or_default();
                 found.push(format!("n{id}: {line} {why}"));
             }

@@ -26,8 +26,14 @@ pub(super) enum Class {
 }
 
 impl Class {
-    pub(super) const ALL: [Class; 6] =
-        [Class::Kill, Class::Stop, Class::Proxy, Class::Netns, Class::Powercut, Class::Fsync];
+    pub(super) const ALL: [Class; 6] = [
+        Class::Kill,
+        Class::Stop,
+        Class::Proxy,
+        Class::Netns,
+        Class::Powercut,
+        Class::Fsync,
+    ];
 
     /// Reads names, and whether they were "all".
     ///
@@ -107,13 +113,17 @@ impl fmt::Display for Weather {
         match self {
             Weather::Cut(links) => {
                 f.write_str("cut:")?;
-                links.iter().try_for_each(|(from, to)| write!(f, " n{from}>n{to}"))
+                links
+                    .iter()
+                    .try_for_each(|(from, to)| write!(f, " n{from}>n{to}"))
             }
             Weather::IsolateLeader => f.write_str("the leader is cut off"),
             Weather::Delay(from, to, ms) => write!(f, "n{from}>n{to} delays by {ms} ms"),
             Weather::Slow(from, to, rate) => write!(f, "n{from}>n{to} carries {rate} bytes/s"),
             Weather::Refuse(from, to) => write!(f, "n{to} refuses connections of n{from}"),
-            Weather::Reset(a, b, bytes) => write!(f, "connections between n{a} and n{b} reset within {bytes} bytes"),
+            Weather::Reset(a, b, bytes) => {
+                write!(f, "connections between n{a} and n{b} reset within {bytes} bytes")
+            }
             Weather::Loss(node, percent) => write!(f, "n{node} loses {percent} % of its packets"),
         }
     }
@@ -298,7 +308,10 @@ mod tests {
                 | Fault::FailSync(_, ms)
                 | Fault::SlowSync(_, _, ms)
                 | Fault::Weather(_, ms)) = fault;
-                assert!(*at >= 3_000 && at + ms <= plan.quiet_from_ms, "seed {seed}: {fault} at {at}");
+                assert!(
+                    *at >= 3_000 && at + ms <= plan.quiet_from_ms,
+                    "seed {seed}: {fault} at {at}"
+                );
             }
         }
     }
@@ -307,11 +320,18 @@ mod tests {
     fn only_what_was_asked_for_is_drawn_and_all_of_it_within_half_a_minute() {
         for seed in 0..100 {
             let plan = Plan::draw(seed, 3, 0, 30_000, &[Class::Kill, Class::Netns]);
-            let kills = plan.steps.iter().filter(|(_, fault)| matches!(fault, Fault::Kill(..))).count();
+            let kills = plan
+                .steps
+                .iter()
+                .filter(|(_, fault)| matches!(fault, Fault::Kill(..)))
+                .count();
             let weather = plan.steps.iter().filter(|(_, fault)| match fault {
                 Fault::Weather(weather, _) => {
                     assert!(
-                        matches!(weather, Weather::Cut(_) | Weather::IsolateLeader | Weather::Loss(..)),
+                        matches!(
+                            weather,
+                            Weather::Cut(_) | Weather::IsolateLeader | Weather::Loss(..)
+                        ),
                         "seed {seed}: {weather} needs a proxy"
                     );
                     true
@@ -330,7 +350,11 @@ mod tests {
         let mut one_way = 0;
         for _ in 0..500 {
             if let Weather::Cut(links) = cut(rng, 5) {
-                assert!(links.iter().all(|(a, b)| a != b && (1..=5).contains(a) && (1..=5).contains(b)));
+                assert!(
+                    links
+                        .iter()
+                        .all(|(a, b)| a != b && (1..=5).contains(a) && (1..=5).contains(b))
+                );
                 one_way += usize::from(links.len() == 1);
             }
         }
@@ -344,7 +368,10 @@ mod tests {
     #[test]
     fn names_are_read_and_wrong_ones_named() {
         let names = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        assert_eq!(Class::parse(&names(&["stop", "kill"])), Ok((vec![Class::Kill, Class::Stop], false)));
+        assert_eq!(
+            Class::parse(&names(&["stop", "kill"])),
+            Ok((vec![Class::Kill, Class::Stop], false))
+        );
         assert_eq!(Class::parse(&names(&["all"])), Ok((Class::ALL.to_vec(), true)));
         let error = Class::parse(&names(&["kil"])).expect_err("it is none");
         assert!(error.contains("kil:") && error.contains("powercut"), "{error}");

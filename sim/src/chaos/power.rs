@@ -49,7 +49,13 @@ fn image(layout: &Layout, id: u64) -> std::path::PathBuf {
 async fn make(image: &Path, disk: &Path, bytes: u64, undo: &mut Undo) -> io::Result<()> {
     fs::create_dir_all(disk)?;
     File::create(image)?.set_len(bytes)?;
-    run(&["mkfs.ext4".as_ref(), "-q".as_ref(), "-F".as_ref(), image.as_os_str()]).await?;
+    run(&[
+        "mkfs.ext4".as_ref(),
+        "-q".as_ref(),
+        "-F".as_ref(),
+        image.as_os_str(),
+    ])
+    .await?;
     mount(image, disk).await?;
     // If something still holds it, it goes with that.
     let shown = disk.display().to_string();
@@ -59,7 +65,13 @@ async fn make(image: &Path, disk: &Path, bytes: u64, undo: &mut Undo) -> io::Res
 }
 
 async fn mount(image: &Path, disk: &Path) -> io::Result<()> {
-    let words = ["mount".as_ref(), "-o".as_ref(), "loop".as_ref(), image.as_os_str(), disk.as_os_str()];
+    let words = [
+        "mount".as_ref(),
+        "-o".as_ref(),
+        "loop".as_ref(),
+        image.as_os_str(),
+        disk.as_os_str(),
+    ];
     run(&words).await.map(drop)
 }
 
@@ -96,10 +108,16 @@ pub(super) async fn restore(layout: &Layout, id: u64) -> io::Result<()> {
 
 fn forget(disk: &Path) -> io::Result<()> {
     let directory = File::open(disk)?;
-    #[expect(unsafe_code, reason = "there is no other way to cut the power of a file system")]
+    #[expect(
+        unsafe_code,
+        reason = "there is no other way to cut the power of a file system"
+    )]
     // SAFETY: the kernel reads one u32 through this opcode, on any file of an ext4; elsewhere it refuses.
     let done = unsafe {
-        rustix::ioctl::ioctl(&directory, rustix::ioctl::Setter::<SHUTDOWN, u32>::new(NO_LOG_FLUSH))
+        rustix::ioctl::ioctl(
+            &directory,
+            rustix::ioctl::Setter::<SHUTDOWN, u32>::new(NO_LOG_FLUSH),
+        )
     };
     Ok(done?)
 }

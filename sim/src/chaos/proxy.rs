@@ -82,7 +82,12 @@ impl Proxy {
     }
 
     fn change(&self, from: u64, to: u64, change: impl FnOnce(&mut Air)) {
-        self.0.lock().ways.entry((from, to)).or_default().send_modify(change);
+        self.0
+            .lock()
+            .ways
+            .entry((from, to))
+            .or_default()
+            .send_modify(change);
     }
 
     fn way(&self, from: u64, to: u64) -> watch::Receiver<Air> {
@@ -102,7 +107,11 @@ impl Proxy {
     /// New connections are reset, or no more.
     pub(super) fn refuse(&self, from: u64, to: u64, refuse: bool) {
         self.change(from, to, |air| {
-            air.refusals = if refuse { air.refusals + 1 } else { air.refusals.saturating_sub(1) };
+            air.refusals = if refuse {
+                air.refusals + 1
+            } else {
+                air.refusals.saturating_sub(1)
+            };
         });
     }
 
@@ -134,7 +143,9 @@ impl Proxy {
         inbound.set_nodelay(true)?;
         let mut hello = [0; HELLO];
         timeout(PATIENCE, inbound.read_exact(&mut hello)).await??;
-        let from = <[u8; 8]>::try_from(&hello[FROM_AT]).map(u64::from_be_bytes).unwrap_or_default();
+        let from = <[u8; 8]>::try_from(&hello[FROM_AT])
+            .map(u64::from_be_bytes)
+            .unwrap_or_default();
         if hello[MAGIC_AT] != *MAGIC {
             self.0.lock().strangers += 1;
             return Err(io::Error::other("not raft's hello"));
@@ -249,7 +260,10 @@ mod tests {
             }
         });
         let proxy = Proxy::default();
-        let address = proxy.serve(2, [127, 0, 0, 1].into(), target).await.expect("it listens");
+        let address = proxy
+            .serve(2, [127, 0, 0, 1].into(), target)
+            .await
+            .expect("it listens");
         let stream = greeted(&address).await;
         (proxy, address, stream)
     }
@@ -265,7 +279,10 @@ mod tests {
 
     async fn echoed(stream: &mut TcpStream, len: usize) -> Option<Vec<u8>> {
         let mut bytes = vec![0; len];
-        match timeout(SOON, stream.read_exact(&mut bytes)).await.expect("in time") {
+        match timeout(SOON, stream.read_exact(&mut bytes))
+            .await
+            .expect("in time")
+        {
             Ok(_) => Some(bytes),
             Err(_) => None,
         }
@@ -278,12 +295,23 @@ mod tests {
     #[tokio::test]
     async fn bytes_pass_both_ways_and_an_end_too() {
         let (proxy, _, mut stream) = echo().await;
-        assert_eq!(echoed(&mut stream, HELLO).await.map(|hello| hello[MAGIC_AT].to_vec()), Some(MAGIC.to_vec()));
+        assert_eq!(
+            echoed(&mut stream, HELLO)
+                .await
+                .map(|hello| hello[MAGIC_AT].to_vec()),
+            Some(MAGIC.to_vec())
+        );
         let sent: Vec<u8> = (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         stream.write_all(&sent).await.expect("sent");
         assert_eq!(echoed(&mut stream, sent.len()).await, Some(sent));
         stream.shutdown().await.expect("ended");
-        assert_eq!(timeout(SOON, stream.read(&mut [0])).await.expect("in time").expect("an end"), 0);
+        assert_eq!(
+            timeout(SOON, stream.read(&mut [0]))
+                .await
+                .expect("in time")
+                .expect("an end"),
+            0
+        );
         assert_eq!(proxy.counts(), (1, 0));
     }
 
@@ -297,7 +325,10 @@ mod tests {
             stream.write_all(b"held").await.expect("taken");
             assert!(silent(&mut stream).await, "cut n{from}>n{to}");
             proxy.mend(from, to);
-            assert!(silent(&mut stream).await, "one of two cuts of n{from}>n{to} is left");
+            assert!(
+                silent(&mut stream).await,
+                "one of two cuts of n{from}>n{to} is left"
+            );
             proxy.mend(from, to);
             assert_eq!(echoed(&mut stream, 4).await, Some(b"held".to_vec()));
         }
@@ -337,7 +368,11 @@ mod tests {
         let sent = Instant::now();
         stream.write_all(b"ab").await.expect("sent");
         assert_eq!(echoed(&mut stream, 2).await, Some(b"ab".to_vec()));
-        assert!(sent.elapsed() >= Duration::from_millis(200), "{:?}", sent.elapsed());
+        assert!(
+            sent.elapsed() >= Duration::from_millis(200),
+            "{:?}",
+            sent.elapsed()
+        );
     }
 
     #[tokio::test]

@@ -115,7 +115,10 @@ impl Storm {
         let mut counts = self.counts.clone();
         if let Some(proxy) = &self.proxy {
             let (forwarded, strangers) = proxy.counts();
-            counts.extend([("connections through proxies", forwarded), ("connections of strangers", strangers)]);
+            counts.extend([
+                ("connections through proxies", forwarded),
+                ("connections of strangers", strangers),
+            ]);
         }
         let seen = self.seen.lock();
         counts.extend([("leaders seen", seen.reigns), ("looks", seen.looks)]);
@@ -136,8 +139,11 @@ impl Storm {
                     self.strike(fault, now).await?;
                 }
             }
-            let due: Vec<Ending> =
-                self.agenda.extract_if(.., |(due, _)| *due <= now).map(|(_, ending)| ending).collect();
+            let due: Vec<Ending> = self
+                .agenda
+                .extract_if(.., |(due, _)| *due <= now)
+                .map(|(_, ending)| ending)
+                .collect();
             for ending in due {
                 self.end(ending, now).await?;
             }
@@ -160,7 +166,9 @@ impl Storm {
             Whom::Leader => self.seen.lock().leader().into_iter().collect(),
             Whom::All => self.nodes.ids(),
         };
-        all.into_iter().filter(|id| !self.suffering.contains_key(id) && self.nodes.pid(*id).is_some()).collect()
+        all.into_iter()
+            .filter(|id| !self.suffering.contains_key(id) && self.nodes.pid(*id).is_some())
+            .collect()
     }
 
     fn plan(&mut self, due: u64, ending: Ending) {
@@ -263,10 +271,15 @@ impl Storm {
         match &weather {
             Weather::Cut(links) => self.cut(links.iter().copied().collect(), due).await?,
             Weather::IsolateLeader => {
-                let Some(leader) = self.seen.lock().leader() else { return Ok(()) };
+                let Some(leader) = self.seen.lock().leader() else {
+                    return Ok(());
+                };
                 self.log.say(format!("it is n{leader}"));
                 let others: Vec<u64> = self.nodes.ids().into_iter().filter(|id| *id != leader).collect();
-                let links = others.into_iter().flat_map(|id| [(leader, id), (id, leader)]).collect();
+                let links = others
+                    .into_iter()
+                    .flat_map(|id| [(leader, id), (id, leader)])
+                    .collect();
                 self.cut(links, due).await?;
             }
             Weather::Loss(id, percent) => {
@@ -336,8 +349,13 @@ impl Storm {
             }
             Ending::SyncFailed(id, down) => self.sync_failed(id, down, now),
             Ending::MustHaveStopped(id) => {
-                if self.nodes.pid(id).is_some() {
-                    self.violate(now, "fail-stop", format!("n{id} goes on {STOPS_WITHIN_MS} ms after a failed sync"));
+                // By now it may have stopped and be another process.
+                if self.suffering.get(&id) == Some(&"with failing syncs") && self.nodes.pid(id).is_some() {
+                    self.violate(
+                        now,
+                        "fail-stop",
+                        format!("n{id} goes on {STOPS_WITHIN_MS} ms after a failed sync"),
+                    );
                     self.suffering.remove(&id);
                 }
             }
@@ -375,20 +393,22 @@ impl Storm {
 
     /// The time in which a sync should have failed is over.
     fn sync_failed(&mut self, id: u64, down: u64, now: u64) {
-        let failed = self.tracers.remove(&id).is_some_and(|tracer| tracer.failed());
-        if !failed {
-            self.count("faults that found nothing to fail", 1);
-            self.log.say(format!("n{id} did not sync"));
-            if self.nodes.pid(id).is_some() {
+        let failed = self.tracers.remove(&id).is_some_and(Tracer::finish);
+        let runs = self.nodes.pid(id).is_some();
+        match (failed, runs) {
+            (true, true) => self.plan(now + STOPS_WITHIN_MS, Ending::MustHaveStopped(id)),
+            (true, false) => self.plan(now + down, Ending::Start(id)),
+            (false, true) => {
+                self.count("faults that found nothing to fail", 1);
+                self.log.say(format!("n{id} did not sync"));
                 self.suffering.remove(&id);
             }
-            return;
+            (false, false) => {
+                self.violate(now, "stays up", format!("n{id} ended, and no sync had failed"));
+                self.plan(now + AGAIN_MS, Ending::Start(id));
+            }
         }
-        self.count("failed syncs", 1);
-        self.plan(now + STOPS_WITHIN_MS, Ending::MustHaveStopped(id));
-        if self.nodes.pid(id).is_none() {
-            self.plan(now + down, Ending::Start(id));
-        }
+        self.count("failed syncs", usize::from(failed));
     }
 
     /// Nodes that ended on their own: as they should, or for no reason.
@@ -404,7 +424,11 @@ impl Storm {
                 }
                 continue;
             }
-            self.violate(now, "stays up", format!("n{id} ended for no reason ({how}): {words}"));
+            self.violate(
+                now,
+                "stays up",
+                format!("n{id} ended for no reason ({how}): {words}"),
+            );
             self.suffering.insert(id, "ended");
             if self.violations.len() < ENOUGH {
                 self.plan(now + AGAIN_MS, Ending::Start(id));
@@ -434,7 +458,12 @@ impl Storm {
             };
             self.end(ending, now).await?;
         }
-        let down: BTreeSet<u64> = self.nodes.ids().into_iter().filter(|id| self.nodes.pid(*id).is_none()).collect();
+        let down: BTreeSet<u64> = self
+            .nodes
+            .ids()
+            .into_iter()
+            .filter(|id| self.nodes.pid(*id).is_none())
+            .collect();
         for id in down {
             self.start(id)?;
         }
@@ -444,8 +473,16 @@ impl Storm {
     /// Stops all nodes as an operator would; returns what was wrong with that, and the panics of the whole run.
     pub(super) async fn stop(&mut self) -> Vec<Violation> {
         let at_ms = self.log.now_ms();
-        let mut found: Vec<Violation> =
-            self.nodes.panics().into_iter().map(|what| Violation { at_ms, checker: "panic", what }).collect();
+        let mut found: Vec<Violation> = self
+            .nodes
+            .panics()
+            .into_iter()
+            .map(|what| Violation {
+                at_ms,
+                checker: "panic",
+                what,
+            })
+            .collect();
         self.tracers.clear();
         for id in self.nodes.ids() {
             self.nodes.signal(id, Signal::CONT);
@@ -456,12 +493,26 @@ impl Storm {
             while self.nodes.pid(id).is_some() {
                 if let Some(how) = self.nodes.ended(id) {
                     if !how.success() {
-                        let what = format!("n{id} was asked to stop and ended badly ({how}): {}", self.nodes.last_words(id));
-                        found.push(Violation { at_ms, checker: "stops in good order", what });
+                        let what = format!(
+                            "n{id} was asked to stop and ended badly ({how}): {}",
+                            self.nodes.last_words(id)
+                        );
+                        found.push(Violation {
+                            at_ms,
+                            checker: "stops in good order",
+                            what,
+                        });
                     }
                 } else if tokio::time::Instant::now() > give_up {
-                    let what = format!("n{id} was asked to stop and still runs after {} s", GRACE.as_secs());
-                    found.push(Violation { at_ms, checker: "stops in good order", what });
+                    let what = format!(
+                        "n{id} was asked to stop and still runs after {} s",
+                        GRACE.as_secs()
+                    );
+                    found.push(Violation {
+                        at_ms,
+                        checker: "stops in good order",
+                        what,
+                    });
                     self.nodes.kill(id);
                 } else {
                     tokio::time::sleep(TICK).await;

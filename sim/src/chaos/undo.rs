@@ -18,7 +18,8 @@ enum Step {
 impl Undo {
     /// Runs this command at the end.
     pub(super) fn run(&mut self, command: &[&str]) {
-        self.steps.push(Step::Run(command.iter().map(|&word| word.to_owned()).collect()));
+        self.steps
+            .push(Step::Run(command.iter().map(|&word| word.to_owned()).collect()));
     }
 
     /// Removes this directory, with all that is in it, at the end.
@@ -38,7 +39,9 @@ impl Drop for Undo {
             match step {
                 // It may have been undone already: a namespace takes its interfaces with it.
                 Step::Run(words) => {
-                    let [program, arguments @ ..] = words.as_slice() else { continue };
+                    let [program, arguments @ ..] = words.as_slice() else {
+                        continue;
+                    };
                     let quiet = Command::new(program)
                         .args(arguments)
                         .stdin(Stdio::null())

@@ -90,7 +90,11 @@ impl Verdict {
     /// As `sim run --json`, but for `trace`: real processes leave none that could be compared.
     pub(super) fn json(&self) -> Value {
         let faults: Vec<String> = self.faults.iter().map(Class::to_string).collect();
-        let missing: BTreeMap<String, &String> = self.missing.iter().map(|(class, why)| (class.to_string(), why)).collect();
+        let missing: BTreeMap<String, &String> = self
+            .missing
+            .iter()
+            .map(|(class, why)| (class.to_string(), why))
+            .collect();
         json!({
             "seed": self.seed,
             "ok": self.violations.is_empty(),
@@ -109,15 +113,36 @@ impl Verdict {
     /// For a person; the story was told as it happened.
     pub(super) fn tell(&self) -> String {
         let mut out = String::new();
-        let verdict = if self.violations.is_empty() { "every promise held" } else { "A PROMISE WAS BROKEN" };
+        let verdict = if self.violations.is_empty() {
+            "every promise held"
+        } else {
+            "A PROMISE WAS BROKEN"
+        };
         // Writing to a string can't fail.
-        let _ = writeln!(out, "\nseed {}: {verdict}, in {:.1} s", self.seed, seconds(self.ended_ms));
+        let _ = writeln!(
+            out,
+            "\nseed {}: {verdict}, in {:.1} s",
+            self.seed,
+            seconds(self.ended_ms)
+        );
         let faults: Vec<String> = self.faults.iter().map(Class::to_string).collect();
-        let _ = writeln!(out, "faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") });
+        let _ = writeln!(
+            out,
+            "faults: {}",
+            if faults.is_empty() {
+                "none".to_owned()
+            } else {
+                faults.join(", ")
+            }
+        );
         for (class, why) in &self.missing {
             let _ = writeln!(out, "not possible here: {class}: {why}");
         }
-        let counts: Vec<String> = self.counts.iter().map(|(what, n)| format!("{what} {n}")).collect();
+        let counts: Vec<String> = self
+            .counts
+            .iter()
+            .map(|(what, n)| format!("{what} {n}"))
+            .collect();
         let _ = writeln!(out, "{}", counts.join(", "));
         for Violation { at_ms, checker, what } in &self.violations {
             let _ = writeln!(out, "{:>8.3} s  {checker}: {what}", seconds(*at_ms));
@@ -129,7 +154,10 @@ impl Verdict {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "shown to people; nothing is computed from it")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "shown to people; nothing is computed from it"
+)]
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1_000.0
 }

@@ -56,9 +56,15 @@ impl Seen {
         };
         self.looks += 1;
         if let (Some(applied), Some(state)) = (status["applied"].as_u64(), status["state"].as_str()) {
-            let (first, known) = self.states.entry(applied).or_insert_with(|| (node, state.to_owned()));
+            let (first, known) = self
+                .states
+                .entry(applied)
+                .or_insert_with(|| (node, state.to_owned()));
             if known != state {
-                violate("agreement", format!("at {applied} the state of n{node} is {state}, that of n{first} {known}"));
+                violate(
+                    "agreement",
+                    format!("at {applied} the state of n{node} is {state}, that of n{first} {known}"),
+                );
             }
             if self.states.len() > REMEMBERED {
                 self.states.pop_first();
@@ -67,7 +73,9 @@ impl Seen {
         if let Some(alarms) = status["alarms"].as_array().filter(|alarms| !alarms.is_empty()) {
             violate("alarm", format!("n{node} raises {alarms:?}"));
         }
-        let Some(term) = status["term"].as_u64() else { return };
+        let Some(term) = status["term"].as_u64() else {
+            return;
+        };
         if self.terms.insert(node, term).is_some_and(|before| before > term) {
             violate("monotonic", format!("n{node} went back to term {term}"));
         }
@@ -75,7 +83,10 @@ impl Seen {
         match self.leader {
             Some((newest, known)) if newest > term || (newest == term && known.is_some()) => {
                 if newest == term && leader.is_some() && leader != known {
-                    violate("election safety", format!("term {term} has two leaders: {known:?}, and n{node} says {leader:?}"));
+                    violate(
+                        "election safety",
+                        format!("term {term} has two leaders: {known:?}, and n{node} says {leader:?}"),
+                    );
                 }
             }
             _ => {
@@ -118,10 +129,16 @@ impl Watch {
         for id in nodes.ids() {
             loop {
                 if let Some(how) = nodes.ended(id) {
-                    return Err(io::Error::other(format!("n{id} ended ({how}): {}", nodes.last_words(id))));
+                    return Err(io::Error::other(format!(
+                        "n{id} ended ({how}): {}",
+                        nodes.last_words(id)
+                    )));
                 }
                 let status = http.call(id, "cluster.status", None, &json!({}), PATIENCE).await;
-                if status.as_ref().is_ok_and(|answer| answer.status == 200 && answer.body["leader"].is_u64()) {
+                if status
+                    .as_ref()
+                    .is_ok_and(|answer| answer.status == 200 && answer.body["leader"].is_u64())
+                {
                     break;
                 }
                 if tokio::time::Instant::now() > give_up {
@@ -142,7 +159,9 @@ impl Watch {
     async fn look_at(&self, node: u64) {
         let mut http = Http::new(Arc::clone(&self.network));
         loop {
-            if let Ok(answer) = http.call(node, "cluster.status", None, &json!({}), PATIENCE).await
+            if let Ok(answer) = http
+                .call(node, "cluster.status", None, &json!({}), PATIENCE)
+                .await
                 && answer.status == 200
             {
                 self.seen.lock().look(self.time.now_ms(), node, &answer.body);
@@ -165,7 +184,10 @@ mod tests {
         for (node, status) in looks {
             seen.look(0, *node, status);
         }
-        seen.violations.iter().map(|violation| violation.checker).collect()
+        seen.violations
+            .iter()
+            .map(|violation| violation.checker)
+            .collect()
     }
 
     #[test]
@@ -181,9 +203,18 @@ mod tests {
 
     #[test]
     fn what_breaks_a_promise_is_named() {
-        assert_eq!(broken(&[(1, status(1, 1, 5, "a")), (2, status(1, 1, 5, "b"))]), ["agreement"]);
-        assert_eq!(broken(&[(1, status(1, 1, 5, "a")), (2, status(1, 2, 5, "a"))]), ["election safety"]);
-        assert_eq!(broken(&[(1, status(2, 1, 5, "a")), (1, status(1, 1, 6, "b"))]), ["monotonic"]);
+        assert_eq!(
+            broken(&[(1, status(1, 1, 5, "a")), (2, status(1, 1, 5, "b"))]),
+            ["agreement"]
+        );
+        assert_eq!(
+            broken(&[(1, status(1, 1, 5, "a")), (2, status(1, 2, 5, "a"))]),
+            ["election safety"]
+        );
+        assert_eq!(
+            broken(&[(1, status(2, 1, 5, "a")), (1, status(1, 1, 6, "b"))]),
+            ["monotonic"]
+        );
         let mut alarmed = status(1, 1, 5, "a");
         alarmed["alarms"] = json!(["digest differs"]);
         assert_eq!(broken(&[(1, alarmed)]), ["alarm"]);
