@@ -163,6 +163,17 @@ impl Swarm {
 }
 
 impl Plan {
+    /// All machines lose power at once, everything that was not synced with it, and come back a second later.
+    pub fn blackout(nodes: u64, at_ms: u64, end_ms: u64) -> Self {
+        let loss = Some(Loss::Everything);
+        let crashes = (1..=nodes).map(|node| (at_ms, Fault::Crash { node, silent: true, loss }));
+        let starts = (1..=nodes).map(|node| (at_ms + 1_000, Fault::Start(node)));
+        Plan {
+            steps: crashes.chain(starts).collect(),
+            quiet_from_ms: end_ms.max(at_ms + 1_000),
+        }
+    }
+
     /// Draws a plan for nodes 1 to `nodes`, in which things go wrong from 3 s on until the end.
     ///
     /// Every plan has at least one partition that leaves a majority, heals, and one crash that loses unsynced
@@ -209,7 +220,9 @@ impl Plan {
             let at = rng.within(span.clone());
             if swarm.resets {
                 let (a, b) = (node(rng), node(rng));
-                self.steps.push((at, Fault::Reset(a, b)));
+                if a != b {
+                    self.steps.push((at, Fault::Reset(a, b)));
+                }
             }
             let at = rng.within(span.clone());
             if swarm.pauses {

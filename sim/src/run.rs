@@ -8,7 +8,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::report::{Report, Violation};
-use crate::{timeline, trace};
+use crate::trace::{self, Who};
+use crate::timeline;
 
 /// What of the code under test is traced: all of ours, and of openraft what it warns of. Its other lines cost
 /// more than the run itself and say little that the network and disk events don't show.
@@ -82,9 +83,10 @@ fn catch_panics() {
                 }),
                 Err(_) => None,
             });
-            match noted {
-                Some(()) => trace::record(format_args!("PANIC {what}")),
-                None => before(info),
+            trace::record(format_args!("PANIC {what}"));
+            // A panic of the simulator itself ends the run without a report: it must be seen.
+            if noted.is_none() || who == Who::World {
+                before(info);
             }
         }));
     });

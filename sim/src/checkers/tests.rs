@@ -104,6 +104,12 @@ fn complaints(history: &History) -> Vec<&'static str> {
     who
 }
 
+/// Whether this checker complains, and no other but the one for linearizable histories, which sees losses too.
+fn noticed_by(history: &History, checker: &str) -> bool {
+    let who = complaints(history);
+    who.contains(&checker) && who.iter().all(|other| *other == checker || *other == "linearizability")
+}
+
 fn journal<'a>(history: &'a mut History, asset: &str) -> Vec<&'a mut Value> {
     history.shown.values_mut().filter_map(|shown| shown.journals.get_mut(&(asset.to_owned(), 7))).collect()
 }
@@ -160,12 +166,12 @@ fn agreement_sees_two_digests_of_one_seal() {
 fn durability_sees_what_was_lost_doubled_or_made_up() {
     let mut lost = good();
     lost.operations.push(settle(9, 400, Outcome::Done(Value::Null)));
-    assert_eq!(complaints(&lost), ["durability"]);
+    assert!(noticed_by(&lost, "durability"));
 
     let mut refused = good();
     refused.operations[0].outcome = Outcome::Refused(409, "expired".into());
     refused.reads.clear();
-    assert_eq!(complaints(&refused), ["durability"]);
+    assert!(noticed_by(&refused, "durability"));
 
     // Doubled: in the journals of both sides, so that nothing but the count is wrong.
     let mut doubled = good();
@@ -175,7 +181,7 @@ fn durability_sees_what_was_lost_doubled_or_made_up() {
             journal["statements"].as_array_mut().unwrap().push(again.clone());
         }
     }
-    assert_eq!(complaints(&doubled), ["durability"]);
+    assert!(noticed_by(&doubled, "durability"));
 
     let mut unknown = good();
     unknown.operations[0].outcome = Outcome::Unknown;
@@ -185,37 +191,37 @@ fn durability_sees_what_was_lost_doubled_or_made_up() {
     half.operations[0].outcome = Outcome::Unknown;
     let second = settle(10, 0, Outcome::Unknown).settles;
     half.operations[0].settles.extend(second);
-    assert_eq!(complaints(&half), ["durability"], "half of a batch");
+    assert!(noticed_by(&half, "durability"), "half of a batch");
 
     let mut changed = good();
     changed.operations[0].settles[0].consumption = 501;
-    assert_eq!(complaints(&changed), ["durability"]);
+    assert!(noticed_by(&changed, "durability"));
 
     let mut made_up = good();
     made_up.operations.remove(0);
     made_up.reads.clear();
-    assert_eq!(complaints(&made_up), ["durability"]);
+    assert!(noticed_by(&made_up, "durability"));
 }
 
 #[test]
 fn reads_must_show_what_was_acknowledged_and_nothing_else() {
     let mut stale = good();
     stale.reads.push(read(500, &[]));
-    assert_eq!(complaints(&stale), ["linearizable reads"]);
+    assert!(noticed_by(&stale, "linearizable reads"));
 
     let mut invented = good();
     invented.reads.push(read(130, &["c1-1-0", "nobody-1"]));
-    assert_eq!(complaints(&invented), ["linearizable reads"]);
+    assert!(noticed_by(&invented, "linearizable reads"));
 
     let mut early = good();
     early.reads.insert(0, read(50, &["c1-1-0"]));
-    assert_eq!(complaints(&early), ["linearizable reads"]);
+    assert!(noticed_by(&early, "linearizable reads"));
 
     // A write without an outcome may appear, but not disappear again.
     let mut back = good();
     back.operations[0].outcome = Outcome::Unknown;
     back.reads.push(read(140, &[]));
-    assert_eq!(complaints(&back), ["linearizable reads"]);
+    assert!(noticed_by(&back, "linearizable reads"));
 }
 
 #[test]

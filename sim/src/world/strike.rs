@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::World;
+use crate::checkers::wal::Platter;
 use crate::disk::DiskFaults;
 use crate::faults::{Fault, Way};
 use crate::host::{Host, ip};
@@ -33,9 +34,17 @@ impl World {
                 self.cut_unless(|a, b| (b + 1) % ips.len() == a || (a + 1) % ips.len() == b);
             }
             Fault::Bridge(node) => {
-                let Some(bridge) = self.nodes.iter().position(|host| host.id() == *node) else { return };
+                let Some(bridge) = self.nodes.iter().position(|host| host.id() == *node) else {
+                    return;
+                };
                 let rest = self.nodes.len().saturating_sub(1);
-                let half = |i: usize| usize::from(i > bridge) * (i - 1) + usize::from(i < bridge) * i < rest / 2;
+                let half = |i: usize| {
+                    if i > bridge {
+                        i - 1 < rest / 2
+                    } else {
+                        i < rest / 2
+                    }
+                };
                 self.cut_unless(|a, b| a == bridge || b == bridge || half(a) == half(b));
             }
             Fault::Link(from, to, way) => self.net.set_quality(ip(*from), ip(*to), quality(*way)),
@@ -61,7 +70,8 @@ impl World {
                 });
             }),
             Fault::Rot(node) => self.damage(*node, |host, path, offset| {
-                host.disk().rot(path, offset, u8::try_from(offset % 8).unwrap_or(0));
+                host.disk()
+                    .rot(path, offset, u8::try_from(offset % 8).unwrap_or(0));
             }),
             Fault::Latent(node) => self.damage(*node, |host, path, offset| {
                 host.disk().spoil(path, offset);
@@ -73,7 +83,9 @@ impl World {
                 }
             }
             Fault::WrongDisk(node, other) => {
-                let Some(other) = self.node(*other).map(|host| host.disk().clone()) else { return };
+                let Some(other) = self.node(*other).map(|host| host.disk().clone()) else {
+                    return;
+                };
                 if let Some(host) = self.node(*node) {
                     host.crash(false, None);
                     host.disk().copy_of(&other);
@@ -111,13 +123,27 @@ impl World {
         let draw = self.restart.next();
         self.with_disk(node, |host| {
             let files = host.disk().files();
-            let of_note: Vec<_> = files.iter().filter(|(path, len)| path.contains('/') && *len > 0).collect();
+            let of_note: Vec<_> = files
+                .iter()
+                .filter(|(path, len)| path.contains('/') && *len > 0)
+                .collect();
             if of_note.is_empty() {
                 return;
             }
-            let pick = usize::try_from(draw >> 32).unwrap_or(0) % of_note.len();
-            let (path, len) = of_note[pick];
-            how(host, path, draw % len);
+            let mut segments = of_note.iter().filter(|(path, _)| path.ends_with(".wal"));
+            // What a node writes most is what is damaged most: half of the time it is the log's newest segment.
+            let pick = usize::try_from(draw >> 32).unwrap_or(0);
+            let (path, len) = match segments.next_back().filter(|_| pick % 2 == 0) {
+                Some(newest) => *newest,
+                None => of_note[pick / 2 % of_note.len()],
+            };
+            // Damage to what was never written would say nothing.
+            let bytes = Platter::read(host.disk(), path, 0, usize::try_from(*len).unwrap_or(usize::MAX));
+            let written = bytes
+                .iter()
+                .rposition(|byte| *byte != 0)
+                .map_or(*len, |last| last as u64 + 1);
+            how(host, path, draw % written);
         });
     }
 }
@@ -126,8 +152,18 @@ fn quality(way: Way) -> Quality {
     let good = Quality::default();
     match way {
         Way::Good => good,
-        Way::Slow => Quality { latency_ms: 50..=300, ..good },
-        Way::Lossy => Quality { loss: PerMillion::percent(20), ..good },
-        Way::Breaking => Quality { reset: PerMillion::percent(1), split: PerMillion::percent(30), ..good },
+        Way::Slow => Quality {
+            latency_ms: 50..=300,
+            ..good
+        },
+        Way::Lossy => Quality {
+            loss: PerMillion::percent(20),
+            ..good
+        },
+        Way::Breaking => Quality {
+            reset: PerMillion::percent(1),
+            split: PerMillion::percent(30),
+            ..good
+        },
     }
 }
