@@ -31,7 +31,10 @@ const MOST: usize = 16;
 
 impl Default for Alarms {
     fn default() -> Self {
-        Alarms { list: Arc::default(), raised: Arc::new(watch::Sender::new(false)) }
+        Alarms {
+            list: Arc::default(),
+            raised: Arc::new(watch::Sender::new(false)),
+        }
     }
 }
 
@@ -39,7 +42,11 @@ impl Alarms {
     /// Raises one.
     pub fn raise(&self, index: u64, message: impl Into<String>) {
         let message = message.into();
-        tracing::error!(index, message, "ALARM: this node disagrees with itself or with a certificate");
+        tracing::error!(
+            index,
+            message,
+            "ALARM: this node disagrees with itself or with a certificate"
+        );
         let mut list = self.list.lock();
         if list.len() < MOST {
             list.push(Alarm { index, message });

@@ -30,10 +30,10 @@ pub mod config;
 pub mod gateway;
 pub mod identity;
 pub mod jwt;
-pub mod metrics;
 pub(crate) mod listen;
 pub(crate) mod machine;
 pub(crate) mod membership;
+pub mod metrics;
 pub mod seams;
 pub mod start;
 

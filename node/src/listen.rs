@@ -21,7 +21,10 @@ pub(crate) struct HttpListener {
 
 impl HttpListener {
     pub(crate) fn new(inner: Box<dyn raft::Listener>) -> Self {
-        HttpListener { inner, places: Arc::new(Semaphore::new(CONNECTIONS)) }
+        HttpListener {
+            inner,
+            places: Arc::new(Semaphore::new(CONNECTIONS)),
+        }
     }
 
     /// The address, with the port that was picked.
@@ -39,7 +42,15 @@ impl axum::serve::Listener for HttpListener {
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
         loop {
             match self.inner.accept().await {
-                Ok((stream, from)) => return (Connection { stream, _place: place }, from),
+                Ok((stream, from)) => {
+                    return (
+                        Connection {
+                            stream,
+                            _place: place,
+                        },
+                        from,
+                    );
+                }
                 Err(error) => {
                     // Out of file descriptors, mostly: others end meanwhile.
                     tracing::warn!(%error, "can't accept a connection");
@@ -61,7 +72,11 @@ pub(crate) struct Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

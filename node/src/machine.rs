@@ -71,7 +71,10 @@ impl Machine {
                 now: applied.now,
             });
         }
-        self.feed(Fed::Applied { entry: Arc::new(entry), applied: Arc::new(applied) });
+        self.feed(Fed::Applied {
+            entry: Arc::new(entry),
+            applied: Arc::new(applied),
+        });
     }
 
     fn feed(&self, fed: Fed) {
@@ -110,7 +113,8 @@ impl Machine {
             signers.insert(node);
             let voters = ledger.block(block).map_or(ledger.voters(), |block| &block.voters);
             if voters.certified_by(signers) {
-                let message = format!("nodes {signers:?}, a quorum, signed a block that this ledger didn't make");
+                let message =
+                    format!("nodes {signers:?}, a quorum, signed a block that this ledger didn't make");
                 self.alarms.raise(block, message);
             }
         }
@@ -146,10 +150,15 @@ impl StateMachine for Machine {
         let restored = Ledger::restore(&snapshot).map_err(|error| RestoreError(error.to_string()))?;
         let (cluster, reached) = (restored.cluster(), restored.applied());
         if restored.genesis().is_some() && cluster != self.cluster {
-            return Err(RestoreError(format!("the snapshot is of cluster {cluster}, not {}", self.cluster)));
+            return Err(RestoreError(format!(
+                "the snapshot is of cluster {cluster}, not {}",
+                self.cluster
+            )));
         }
         if reached != Some(index) && !planted!("snapshot-index-ahead") {
-            return Err(RestoreError(format!("the snapshot's ledger has applied {reached:?}, not {index}")));
+            return Err(RestoreError(format!(
+                "the snapshot's ledger has applied {reached:?}, not {index}"
+            )));
         }
         let origin = Origin::of(&restored);
         let shared = Arc::clone(&self.ledger);

@@ -40,11 +40,20 @@ pub(crate) fn next(wanted: &Members, status: &Status) -> Option<Step> {
         return learner;
     }
     // A node that votes before it has the log would make the others wait for it.
-    let fit: BTreeSet<NodeId> = wanted.voters.iter().copied().filter(|node| fit(*node, status)).collect();
+    let fit: BTreeSet<NodeId> = wanted
+        .voters
+        .iter()
+        .copied()
+        .filter(|node| fit(*node, status))
+        .collect();
     if !fit.is_empty() && status.voters != [fit.clone()] {
         return Some(Step::ChangeVoters(fit));
     }
-    wanted.removed.iter().find(|node| status.addrs.contains_key(node)).map(|node| Step::Remove(*node))
+    wanted
+        .removed
+        .iter()
+        .find(|node| status.addrs.contains_key(node))
+        .map(|node| Step::Remove(*node))
 }
 
 /// Whether a member votes already, or has nearly all of the log.
@@ -69,7 +78,9 @@ pub(crate) async fn run(gateway: Gateway) {
             _ => continue,
         }
         // Before the genesis is applied nothing is wanted.
-        let Some(step) = next(gateway.ledger().read().members(), &status) else { continue };
+        let Some(step) = next(gateway.ledger().read().members(), &status) else {
+            continue;
+        };
         tracing::info!(?step, "changing the membership");
         let done = match step.clone() {
             Step::AddLearner(node, peer) => replica.add_learner(node, peer).await,
@@ -93,7 +104,10 @@ mod tests {
 
     fn status(members: &[NodeId], voters: &[&[NodeId]]) -> Status {
         Status {
-            addrs: members.iter().map(|node| (*node, PeerAddr(format!("n{node}")))).collect(),
+            addrs: members
+                .iter()
+                .map(|node| (*node, PeerAddr(format!("n{node}"))))
+                .collect(),
             voters: voters.iter().map(|config| set(config)).collect(),
             ..Status::default()
         }
@@ -101,12 +115,18 @@ mod tests {
 
     #[test]
     fn a_node_joins_is_promoted_and_removed_step_by_step() {
-        let mut wanted = Members { voters: set(&[1, 2, 3]), ..Members::default() };
+        let mut wanted = Members {
+            voters: set(&[1, 2, 3]),
+            ..Members::default()
+        };
         let began = status(&[1, 2, 3], &[&[1, 2, 3]]);
         assert_eq!(next(&wanted, &began), None);
 
         wanted.joined.insert(4, "n4".to_owned());
-        assert_eq!(next(&wanted, &began), Some(Step::AddLearner(4, PeerAddr("n4".to_owned()))));
+        assert_eq!(
+            next(&wanted, &began),
+            Some(Step::AddLearner(4, PeerAddr("n4".to_owned())))
+        );
         let mut learns = status(&[1, 2, 3, 4], &[&[1, 2, 3]]);
         assert_eq!(next(&wanted, &learns), None);
 
@@ -114,10 +134,16 @@ mod tests {
         learns.committed = Some(5_000);
         assert_eq!(next(&wanted, &learns), None, "it has nothing of the log yet");
         learns.matched.insert(4, Some(4_500));
-        assert_eq!(next(&wanted, &learns), Some(Step::ChangeVoters(set(&[1, 2, 3, 4]))));
+        assert_eq!(
+            next(&wanted, &learns),
+            Some(Step::ChangeVoters(set(&[1, 2, 3, 4])))
+        );
         // A leader that finds a joint configuration finishes the change.
         let joint = status(&[1, 2, 3, 4], &[&[1, 2, 3], &[1, 2, 3, 4]]);
-        assert_eq!(next(&wanted, &joint), Some(Step::ChangeVoters(set(&[1, 2, 3, 4]))));
+        assert_eq!(
+            next(&wanted, &joint),
+            Some(Step::ChangeVoters(set(&[1, 2, 3, 4])))
+        );
 
         wanted.voters = set(&[2, 3, 4]);
         wanted.removed.insert(1);

@@ -54,10 +54,15 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        #[expect(clippy::disallowed_methods, reason = "this is the edge that the lint protects")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the edge that the lint protects"
+        )]
         let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         // A clock set before 1970 reads 0: the ledger's time never runs backwards, so it merely stands.
-        let ms = since_epoch.map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+        let ms = since_epoch.map_or(0, |elapsed| {
+            u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+        });
         Timestamp::ZERO.plus(ms)
     }
 }
@@ -67,7 +72,10 @@ impl Clock for SystemClock {
 pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
-    #[expect(clippy::expect_used, reason = "without randomness no nonce is safe, so the process must not go on")]
+    #[expect(
+        clippy::expect_used,
+        reason = "without randomness no nonce is safe, so the process must not go on"
+    )]
     fn fill(&self, bytes: &mut [u8]) {
         getrandom::fill(bytes).expect("the operating system gives no randomness");
     }

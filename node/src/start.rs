@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::{AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -89,9 +89,19 @@ pub struct Node {
 /// # Errors
 /// See [`StartError`]; nothing goes on running then.
 pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError> {
-    let NodeConfig { id, cluster, genesis, node_key, gateway_key, corrupt_from } = config;
+    let NodeConfig {
+        id,
+        cluster,
+        genesis,
+        node_key,
+        gateway_key,
+        corrupt_from,
+    } = config;
     let Some(member) = cluster.node(id) else {
-        return Err(StartError::UnknownNode { file: cluster.source.clone(), id });
+        return Err(StartError::UnknownNode {
+            file: cluster.source.clone(),
+            id,
+        });
     };
     let cluster_id = genesis.cluster();
     let patience = Duration::from_millis(cluster.timing.request_ms);
@@ -120,7 +130,13 @@ pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError>
     let known_replica = Arc::new(OnceLock::new());
     let peers = Peers::new(offers.clone(), Arc::clone(&known_replica));
     let replica = Replica::start(
-        raft_config(id, &cluster, member.bind_peer.clone(), cluster_id.0, seams.entropy.seed()),
+        raft_config(
+            id,
+            &cluster,
+            member.bind_peer.clone(),
+            cluster_id.0,
+            seams.entropy.seed(),
+        ),
         Arc::clone(&seams.disk),
         Arc::clone(&seams.network),
         Box::new(machine),
@@ -129,7 +145,19 @@ pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError>
     .await?;
     let _ = known_replica.set(replica.clone());
     let started = finish(
-        Parts { id, cluster, genesis, node_key, gateway_key, ledger, alarms, waiters, backlog, offers, patience },
+        Parts {
+            id,
+            cluster,
+            genesis,
+            node_key,
+            gateway_key,
+            ledger,
+            alarms,
+            waiters,
+            backlog,
+            offers,
+            patience,
+        },
         &seams,
         replica.clone(),
         offered,
@@ -167,21 +195,41 @@ async fn finish(
     feed: mpsc::UnboundedReceiver<actors::Fed>,
     foreign: watch::Receiver<Option<String>>,
 ) -> Result<Node, StartError> {
-    let Parts { id, cluster, genesis, node_key, gateway_key, ledger, alarms, waiters, backlog, offers, patience } =
-        parts;
+    let Parts {
+        id,
+        cluster,
+        genesis,
+        node_key,
+        gateway_key,
+        ledger,
+        alarms,
+        waiters,
+        backlog,
+        offers,
+        patience,
+    } = parts;
     let cluster_id = genesis.cluster();
     let record = Record::open(&*seams.disk).await.map_err(StartError::Record)?;
     // Checked by the caller.
-    let bind_api = cluster.node(id).map(|member| member.bind_api.clone()).unwrap_or_default();
+    let bind_api = cluster
+        .node(id)
+        .map(|member| member.bind_api.clone())
+        .unwrap_or_default();
     let listener = seams
         .network
         .listen(&bind_api)
         .await
-        .map_err(|source| StartError::Listen { addr: bind_api.clone(), source })?;
+        .map_err(|source| StartError::Listen {
+            addr: bind_api.clone(),
+            source,
+        })?;
     let listener = HttpListener::new(listener);
 
     if genesis.nodes.iter().any(|(founder, _)| *founder == id) {
-        replica.initialize(founders(&cluster, &genesis)).await.map_err(StartError::Form)?;
+        replica
+            .initialize(founders(&cluster, &genesis))
+            .await
+            .map_err(StartError::Form)?;
     }
     let (signed, signed_seen) = watch::channel(None);
     let (ready_at, _) = watch::channel(None);
@@ -191,7 +239,10 @@ async fn finish(
         cluster: cluster_id,
         node_key: node_key.clone(),
         gateway_key: gateway_key.filter(|key| {
-            genesis.development && genesis.gateways.contains(&PublicKey(key.verifying_key().to_bytes()))
+            genesis.development
+                && genesis
+                    .gateways
+                    .contains(&PublicKey(key.verifying_key().to_bytes()))
         }),
         waiters,
         offers,
@@ -243,7 +294,12 @@ async fn finish(
         }
     });
     tracing::info!(node = id, cluster = %cluster_id, api = api_addr, peers = replica.listen_addr(), "started");
-    Ok(Node { gateway, api_addr, stop_http, foreign })
+    Ok(Node {
+        gateway,
+        api_addr,
+        stop_http,
+        foreign,
+    })
 }
 
 impl Node {
@@ -296,7 +352,11 @@ async fn resign_when_alarmed(replica: Replica, alarms: Alarms) {
         return;
     }
     let mut status = replica.watch_status();
-    while status.wait_for(|status| status.role == Role::Leader).await.is_ok() {
+    while status
+        .wait_for(|status| status.role == Role::Leader)
+        .await
+        .is_ok()
+    {
         if let Err(error) = replica.transfer_leader(None).await {
             tracing::warn!(%error, "can't hand leadership over");
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -307,10 +367,18 @@ async fn resign_when_alarmed(replica: Replica, alarms: Alarms) {
 fn founders(cluster: &Cluster, genesis: &Genesis) -> BTreeMap<u64, PeerAddr> {
     let ids: BTreeSet<NodeId> = genesis.nodes.iter().map(|(id, _)| *id).collect();
     let founders = cluster.nodes.iter().filter(|member| ids.contains(&member.id));
-    founders.map(|member| (member.id, PeerAddr(member.peer.clone()))).collect()
+    founders
+        .map(|member| (member.id, PeerAddr(member.peer.clone())))
+        .collect()
 }
 
-fn raft_config(id: NodeId, cluster: &Cluster, listen: String, cluster_id: [u8; 32], seed: u64) -> raft::Config {
+fn raft_config(
+    id: NodeId,
+    cluster: &Cluster,
+    listen: String,
+    cluster_id: [u8; 32],
+    seed: u64,
+) -> raft::Config {
     let mut config = raft::Config::new(id, cluster_id, listen, seed);
     config.timing.heartbeat = Duration::from_millis(cluster.timing.heartbeat_ms);
     config.timing.election_min = Duration::from_millis(cluster.timing.election_min_ms);

@@ -46,7 +46,10 @@ impl Network for Memory {
         Box::pin(async move {
             let (sender, streams) = mpsc::unbounded_channel();
             self.listening.lock().insert(addr.to_owned(), sender);
-            Ok(Box::new(Accepting { addr: addr.to_owned(), streams }) as Box<dyn Listener>)
+            Ok(Box::new(Accepting {
+                addr: addr.to_owned(),
+                streams,
+            }) as Box<dyn Listener>)
         })
     }
 }
@@ -54,7 +57,11 @@ impl Network for Memory {
 impl Listener for Accepting {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>> {
         Box::pin(async move {
-            let stream = self.streams.recv().await.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+            let stream = self
+                .streams
+                .recv()
+                .await
+                .ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
             Ok((stream, "memory".to_owned()))
         })
     }
@@ -83,7 +90,9 @@ fn public(key: &SigningKey) -> PublicKey {
 impl Three {
     fn new(more: &str) -> Self {
         let nodes: String = (1..=3)
-            .map(|id| format!("[[node]]\nid = {id}\napi = \"127.0.0.1:{id}\"\npeer = \"127.0.0.1:100{id}\"\n"))
+            .map(|id| {
+                format!("[[node]]\nid = {id}\napi = \"127.0.0.1:{id}\"\npeer = \"127.0.0.1:100{id}\"\n")
+            })
             .collect();
         let text = format!("epoch_ms = 900000\ndevelopment = true\n{nodes}{more}");
         Three {
@@ -133,7 +142,10 @@ fn upsert(name: &str, from: Option<&str>, to: Option<&str>) -> Action {
     Action::UpsertAsset {
         asset: asset(name),
         kind: None,
-        rule: Some(Rule { from: from.map(asset), to: to.map(asset) }),
+        rule: Some(Rule {
+            from: from.map(asset),
+            to: to.map(asset),
+        }),
         metadata: BTreeMap::new(),
     }
 }
@@ -185,9 +197,15 @@ fn story(at: u64) -> Vec<Action> {
         settle("seller", at, -20),
         contract(&format!("a{at}"), "seller", "buyer", 200, Delivery::Matched),
         contract(&format!("b{at}"), "buyer", "load", 10, Delivery::Firm),
-        Action::SealEpoch { epoch: epoch(at), under: None },
+        Action::SealEpoch {
+            epoch: epoch(at),
+            under: None,
+        },
         settle("pv", at, 40),
-        Action::SealEpoch { epoch: epoch(at), under: None },
+        Action::SealEpoch {
+            epoch: epoch(at),
+            under: None,
+        },
     ]
 }
 
@@ -215,7 +233,10 @@ async fn certified(node: &Node, least: usize) -> Vec<(ledger::Digest, usize)> {
                 let ledger = node.gateway().ledger().read();
                 let blocks: Vec<_> = ledger.blocks(0, usize::MAX).collect();
                 if blocks.len() >= least && blocks.iter().all(|block| block.certified) {
-                    return blocks.iter().map(|block| (block.digest, block.signatures.len())).collect();
+                    return blocks
+                        .iter()
+                        .map(|block| (block.digest, block.signatures.len()))
+                        .collect();
                 }
             }
             applied.changed().await.expect("the node runs");
@@ -232,16 +253,29 @@ async fn on_local_set(test: impl Future<Output = ()>) {
 async fn three_nodes_certify_what_their_actors_recomputed() {
     on_local_set(async {
         let three = Three::new("");
-        let nodes = [three.start(1, None).await, three.start(2, None).await, three.start(3, None).await];
+        let nodes = [
+            three.start(1, None).await,
+            three.start(2, None).await,
+            three.start(3, None).await,
+        ];
         for (action, node) in story(7).into_iter().zip(nodes.iter().cycle()) {
             act(node, action).await;
         }
-        let chains = [certified(&nodes[0], 2).await, certified(&nodes[1], 2).await, certified(&nodes[2], 2).await];
-        let digests = |chain: &[(ledger::Digest, usize)]| chain.iter().map(|block| block.0).collect::<Vec<_>>();
+        let chains = [
+            certified(&nodes[0], 2).await,
+            certified(&nodes[1], 2).await,
+            certified(&nodes[2], 2).await,
+        ];
+        let digests =
+            |chain: &[(ledger::Digest, usize)]| chain.iter().map(|block| block.0).collect::<Vec<_>>();
         assert_eq!(digests(&chains[0]), digests(&chains[1]));
         assert_eq!(digests(&chains[0]), digests(&chains[2]));
         for node in nodes {
-            assert!(!node.gateway().alarms().raised(), "{:?}", node.gateway().alarms().list());
+            assert!(
+                !node.gateway().alarms().raised(),
+                "{:?}",
+                node.gateway().alarms().list()
+            );
             within("a shutdown", node.shutdown()).await.expect("no fault");
         }
     })
@@ -255,14 +289,22 @@ async fn nodes_go_on_after_all_stopped_from_logs_and_from_snapshots() {
         let three = Three::new("[log]\nsnapshot_after_entries = 10\nkeep_entries = 2\n");
         let mut blocks = 0;
         for round in 0..3 {
-            let nodes = [three.start(1, None).await, three.start(2, None).await, three.start(3, None).await];
+            let nodes = [
+                three.start(1, None).await,
+                three.start(2, None).await,
+                three.start(3, None).await,
+            ];
             for (action, node) in story(round).into_iter().zip(nodes.iter().cycle()) {
                 act(node, action).await;
             }
             blocks += 2;
             for node in &nodes {
                 certified(node, blocks).await;
-                assert!(!node.gateway().alarms().raised(), "{:?}", node.gateway().alarms().list());
+                assert!(
+                    !node.gateway().alarms().raised(),
+                    "{:?}",
+                    node.gateway().alarms().list()
+                );
             }
             for node in nodes {
                 within("a shutdown", node.shutdown()).await.expect("no fault");
@@ -276,18 +318,30 @@ async fn nodes_go_on_after_all_stopped_from_logs_and_from_snapshots() {
 async fn a_node_whose_ledger_computes_wrongly_falls_out_and_the_others_go_on() {
     on_local_set(async {
         let three = Three::new("");
-        let nodes = [three.start(1, None).await, three.start(2, Some(0)).await, three.start(3, None).await];
+        let nodes = [
+            three.start(1, None).await,
+            three.start(2, Some(0)).await,
+            three.start(3, None).await,
+        ];
         for action in story(7) {
             let receipt = act(&nodes[0], action).await;
             assert!(!matches!(receipt.outcome, Outcome::Refused { .. }));
         }
         let signed_by = certified(&nodes[0], 2).await;
         certified(&nodes[2], 2).await;
-        assert!(signed_by.iter().all(|(_, signatures)| *signatures <= 2), "the wrong node signed: {signed_by:?}");
+        assert!(
+            signed_by.iter().all(|(_, signatures)| *signatures <= 2),
+            "the wrong node signed: {signed_by:?}"
+        );
         let mut alarmed = nodes[1].gateway().alarms().watch();
-        within("the alarm", alarmed.wait_for(|raised| *raised)).await.expect("the node runs");
+        within("the alarm", alarmed.wait_for(|raised| *raised))
+            .await
+            .expect("the node runs");
         assert!(!nodes[0].gateway().alarms().raised() && !nodes[2].gateway().alarms().raised());
-        assert!(!nodes[1].gateway().signed(0).await, "a node with an alarm vouches for nothing");
+        assert!(
+            !nodes[1].gateway().signed(0).await,
+            "a node with an alarm vouches for nothing"
+        );
     })
     .await;
 }

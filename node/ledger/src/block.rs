@@ -237,7 +237,15 @@ impl Ledger {
             true => self.membership.voters(),
             false => &block.voters,
         };
-        let key = voters.key(node).ok_or(Refusal::NotAVoter { node, index })?;
+        let learner = self
+            .membership
+            .keys()
+            .get(&node)
+            .filter(|_| planted!("learner-counted"));
+        let key = voters
+            .key(node)
+            .or(learner.copied())
+            .ok_or(Refusal::NotAVoter { node, index })?;
         if self.membership.is_revoked(&key) && !planted!("revoked-key-accepted") {
             return Err(Refusal::KeyRevoked { node });
         }

@@ -252,7 +252,9 @@ impl Book {
         let sides = [stored.from, stored.to].map(|side| {
             let journal = self.journals.get(&side)?;
             let sealed = journal.entries.get(..journal.watermark())?;
-            let covered = sealed.iter().any(|number| self.statements[*number as usize].id == stored.id);
+            let covered = sealed
+                .iter()
+                .any(|number| self.statements[*number as usize].id == stored.id);
             Some((journal.is_sealed(), covered))
         });
         let sides = || sides.iter().flatten();

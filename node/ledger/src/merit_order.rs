@@ -115,9 +115,13 @@ pub fn intensity(seller: Flow, energy: i128) -> i128 {
         return 0;
     }
     #[cfg(feature = "planted")]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "that is the bug")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "that is the bug"
+    )]
     if planted!("float-co2") {
-        return (seller.co2 as f64 / seller.energy as f64 * energy as f64).round() as i128;
+        return (seller.co2 as f32 / seller.energy as f32 * energy as f32).round() as i128;
     }
     // Positions beyond 2^74 would overflow the product; a seal with such figures is refused anyway.
     seller

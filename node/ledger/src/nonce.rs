@@ -55,7 +55,11 @@ impl NonceTable {
     /// The first outcome of this envelope's `(signer, nonce)`.
     fn recall(&mut self, envelope: &Envelope, action: Digest) -> Result<Option<Outcome>, Refusal> {
         let id = envelope.id();
-        let Some(known) = self.entries.get_mut(&id).filter(|_| !planted!("retry-applied-twice")) else {
+        let Some(known) = self
+            .entries
+            .get_mut(&id)
+            .filter(|_| !planted!("retry-applied-twice"))
+        else {
             return Ok(None);
         };
         if known.action != action {

@@ -55,7 +55,12 @@ struct Pending {
 impl Attestation {
     /// Begins a chain.
     pub(crate) fn new(cluster: ClusterId) -> Self {
-        Attestation { cluster, head: Digest::ZERO, pending: BTreeMap::new(), contradicted: false }
+        Attestation {
+            cluster,
+            head: Digest::ZERO,
+            pending: BTreeMap::new(),
+            contradicted: false,
+        }
     }
 
     /// The memories begin anew behind the block whose header has this digest (zeros: before all blocks).
@@ -101,7 +106,9 @@ impl Attestation {
         {
             let index = *entry.key();
             let Pending { expected, seals, .. } = entry.remove();
-            let Some(Expected { header, .. }) = expected else { continue };
+            let Some(Expected { header, .. }) = expected else {
+                continue;
+            };
             match self.verify(&header, &seals) {
                 Ok(()) => {
                     self.head = header.digest();
@@ -114,7 +121,10 @@ impl Attestation {
     }
 
     fn verify(&self, header: &Header, seals: &BTreeMap<u32, Digest>) -> Result<(), String> {
-        let dense = seals.keys().zip(0u32..).all(|(place, expected)| *place == expected);
+        let dense = seals
+            .keys()
+            .zip(0u32..)
+            .all(|(place, expected)| *place == expected);
         let digests: Vec<Digest> = seals.values().copied().collect();
         let own = Header {
             cluster: self.cluster,
@@ -128,7 +138,9 @@ impl Attestation {
         if dense && own == *header {
             Ok(())
         } else {
-            Err(format!("recomputed the block {own:?}, but the ledger has {header:?}"))
+            Err(format!(
+                "recomputed the block {own:?}, but the ledger has {header:?}"
+            ))
         }
     }
 }
@@ -154,7 +166,12 @@ mod tests {
     }
 
     fn findings(index: u64, seals: &[(u32, Digest)]) -> Findings {
-        Findings { index, counts: true, seals: seals.to_vec(), contradictions: Vec::new() }
+        Findings {
+            index,
+            counts: true,
+            seals: seals.to_vec(),
+            contradictions: Vec::new(),
+        }
     }
 
     #[test]
@@ -163,8 +180,20 @@ mod tests {
         let first = header(5, Digest::ZERO, &[seal(1), seal(2)]);
         let second = header(9, first.digest(), &[seal(3)]);
         assert_eq!(core.report(findings(9, &[(0, seal(3))])), []);
-        assert_eq!(core.expect(Expected { header: first.clone(), reporters: 2 }), []);
-        assert_eq!(core.expect(Expected { header: second.clone(), reporters: 1 }), []);
+        assert_eq!(
+            core.expect(Expected {
+                header: first.clone(),
+                reporters: 2
+            }),
+            []
+        );
+        assert_eq!(
+            core.expect(Expected {
+                header: second.clone(),
+                reporters: 1
+            }),
+            []
+        );
         assert_eq!(core.report(findings(5, &[(1, seal(2))])), []);
         let verdicts = core.report(findings(5, &[(0, seal(1))]));
         assert_eq!(verdicts, [Verdict::Verified(first), Verdict::Verified(second)]);
@@ -178,13 +207,25 @@ mod tests {
             findings(5, &[(0, seal(2))]),
             findings(5, &[]),
             findings(5, &[(1, seal(1))]),
-            Findings { contradictions: vec!["x".to_owned()], ..findings(5, &[(0, seal(1))]) },
+            Findings {
+                contradictions: vec!["x".to_owned()],
+                ..findings(5, &[(0, seal(1))])
+            },
         ] {
             let mut core = Attestation::new(Digest([7; 32]));
-            core.expect(Expected { header: wrong.clone(), reporters: 1 });
+            core.expect(Expected {
+                header: wrong.clone(),
+                reporters: 1,
+            });
             let verdicts = core.report(other);
-            assert!(matches!(verdicts[..], [Verdict::Contradicted { index: 5, .. }]), "{verdicts:?}");
-            core.expect(Expected { header: next.clone(), reporters: 1 });
+            assert!(
+                matches!(verdicts[..], [Verdict::Contradicted { index: 5, .. }]),
+                "{verdicts:?}"
+            );
+            core.expect(Expected {
+                header: next.clone(),
+                reporters: 1,
+            });
             assert_eq!(core.report(findings(9, &[(0, seal(3))])), []);
         }
     }
@@ -193,15 +234,33 @@ mod tests {
     fn a_header_of_another_cluster_or_chain_is_not_verified() {
         let good = header(5, Digest::ZERO, &[seal(1)]);
         for bad in [
-            Header { cluster: seal(1), ..good.clone() },
-            Header { previous: seal(1), ..good.clone() },
-            Header { count: 2, ..good.clone() },
-            Header { root: seal(1), ..good },
+            Header {
+                cluster: seal(1),
+                ..good.clone()
+            },
+            Header {
+                previous: seal(1),
+                ..good.clone()
+            },
+            Header {
+                count: 2,
+                ..good.clone()
+            },
+            Header {
+                root: seal(1),
+                ..good
+            },
         ] {
             let mut core = Attestation::new(Digest([7; 32]));
-            core.expect(Expected { header: bad, reporters: 1 });
+            core.expect(Expected {
+                header: bad,
+                reporters: 1,
+            });
             let verdicts = core.report(findings(5, &[(0, seal(1))]));
-            assert!(matches!(verdicts[..], [Verdict::Contradicted { .. }]), "{verdicts:?}");
+            assert!(
+                matches!(verdicts[..], [Verdict::Contradicted { .. }]),
+                "{verdicts:?}"
+            );
         }
     }
 }

@@ -45,7 +45,11 @@ pub(crate) struct Attestor {
 
 impl Attestor {
     pub(crate) fn new(cluster: ClusterId, verified: mpsc::UnboundedSender<Header>, alarms: Alarms) -> Self {
-        Attestor { core: Attestation::new(cluster), verified, alarms }
+        Attestor {
+            core: Attestation::new(cluster),
+            verified,
+            alarms,
+        }
     }
 
     fn perform(&mut self, verdicts: impl IntoIterator<Item = Verdict>) {

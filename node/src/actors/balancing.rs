@@ -54,12 +54,21 @@ const MAILBOX: usize = 256;
 impl Balancing {
     /// An actor for the group of `head`; `awaits` its memory from elsewhere or begins with none.
     pub(crate) fn new(head: AssetId, cluster: ClusterId, attestor: Addr<Attestor>, awaits: bool) -> Self {
-        Balancing { head, memory: Memory::new(cluster), attestor, queued: awaits.then(VecDeque::new) }
+        Balancing {
+            head,
+            memory: Memory::new(cluster),
+            attestor,
+            queued: awaits.then(VecDeque::new),
+        }
     }
 
     fn perform(&mut self, work: Work) {
-        let mut report =
-            Report { index: work.index, counts: work.report, seals: Vec::new(), contradictions: Vec::new() };
+        let mut report = Report {
+            index: work.index,
+            counts: work.report,
+            seals: Vec::new(),
+            contradictions: Vec::new(),
+        };
         let mut tasks = work.tasks;
         if planted!("events-out-of-order") {
             // Taken from the end, as a stack gives them.

@@ -37,17 +37,33 @@ pub(crate) enum Step {
     /// An asset of this group has a new audit rule.
     Audit { asset: AssetId, rule: AuditRule },
     /// An auditor approved the next seal.
-    Approved { asset: AssetId, epoch: Epoch, auditor: PublicKey },
+    Approved {
+        asset: AssetId,
+        epoch: Epoch,
+        auditor: PublicKey,
+    },
     /// A meter of this group was settled, and the ledger claims to have booked this.
-    Settled { settlement: Settlement, claim: Statement },
+    Settled {
+        settlement: Settlement,
+        claim: Statement,
+    },
     /// A statement that someone else made goes into this asset's journal.
     Book { asset: AssetId, statement: Statement },
     /// A sealing claims that a contract's partner, of this group, stood so.
-    Confirm { contract: ContractId, partner: AssetId, epoch: Epoch, view: PartnerView },
+    Confirm {
+        contract: ContractId,
+        partner: AssetId,
+        epoch: Epoch,
+        view: PartnerView,
+    },
     /// An asset of this group was sealed; the seal's place in its block.
     Seal { place: u32, claim: Arc<Sealed> },
     /// From a snapshot: what a contract had booked.
-    ContractRestored { owner: AssetId, contract: ContractId, booked: Vec<(Epoch, i128)> },
+    ContractRestored {
+        owner: AssetId,
+        contract: ContractId,
+        booked: Vec<(Epoch, i128)>,
+    },
     /// From a snapshot: a journal.
     JournalRestored { image: Box<JournalImage> },
 }
@@ -132,17 +148,34 @@ impl Memory {
             Step::Audit { asset, rule } => {
                 self.audits.insert(asset, rule);
             }
-            Step::Approved { asset, epoch, auditor } => {
+            Step::Approved {
+                asset,
+                epoch,
+                auditor,
+            } => {
                 self.book(&asset, epoch).approvals.insert(auditor);
             }
             Step::Settled { settlement, claim } => return self.settled(&settlement, &claim),
             Step::Book { asset, statement } => self.book(&asset, statement.epoch).add(&asset, &statement),
-            Step::Confirm { contract, partner, epoch, view } => {
+            Step::Confirm {
+                contract,
+                partner,
+                epoch,
+                view,
+            } => {
                 return self.confirm(&contract, &partner, epoch, view);
             }
             Step::Seal { place, claim } => return Some(self.seal(place, &claim)),
-            Step::ContractRestored { owner, contract, booked } => {
-                if let Some(owned) = self.contracts.get_mut(&owner).and_then(|all| all.get_mut(&contract)) {
+            Step::ContractRestored {
+                owner,
+                contract,
+                booked,
+            } => {
+                if let Some(owned) = self
+                    .contracts
+                    .get_mut(&owner)
+                    .and_then(|all| all.get_mut(&contract))
+                {
                     owned.booked = booked.into_iter().collect();
                 }
             }
@@ -163,7 +196,12 @@ impl Memory {
 
     /// Takes over what another memory knew of an asset that this one never heard of.
     pub(crate) fn adopt(&mut self, asset: &AssetId, luggage: Luggage) {
-        let Luggage { rule, audit, contracts, books } = luggage;
+        let Luggage {
+            rule,
+            audit,
+            contracts,
+            books,
+        } = luggage;
         self.rules.extend(rule.map(|rule| (asset.clone(), rule)));
         self.audits.extend(audit.map(|rule| (asset.clone(), rule)));
         self.contracts.insert(asset.clone(), contracts);
@@ -171,7 +209,11 @@ impl Memory {
     }
 
     fn book(&mut self, asset: &AssetId, epoch: Epoch) -> &mut Book {
-        self.books.entry(asset.clone()).or_default().entry(epoch).or_default()
+        self.books
+            .entry(asset.clone())
+            .or_default()
+            .entry(epoch)
+            .or_default()
     }
 
     fn rule(&self, asset: &AssetId) -> Rule {
@@ -187,7 +229,13 @@ impl Memory {
                 owned.contract = Contract { balanced, ..contract };
             }
             None => {
-                all.insert(contract.terms.id.clone(), Owned { contract, booked: BTreeMap::new() });
+                all.insert(
+                    contract.terms.id.clone(),
+                    Owned {
+                        contract,
+                        booked: BTreeMap::new(),
+                    },
+                );
             }
         }
     }
@@ -206,7 +254,10 @@ impl Memory {
             epoch: settlement.epoch,
             energy,
             co2eq: settlement.co2eq,
-            kind: Kind::Metered { meter: side, label: settlement.label.clone() },
+            kind: Kind::Metered {
+                meter: side,
+                label: settlement.label.clone(),
+            },
         });
         match own {
             Ok(own) if own == *claim => {
@@ -230,8 +281,12 @@ impl Memory {
         let book = self.books.get(partner).and_then(|epochs| epochs.get(&epoch));
         let own = match book {
             Some(Book { newest: Some(_), .. }) => PartnerView::Sealed {},
-            Some(book) => PartnerView::Open { position: book.open.position() },
-            None => PartnerView::Open { position: Balance::default().position() },
+            Some(book) => PartnerView::Open {
+                position: book.open.position(),
+            },
+            None => PartnerView::Open {
+                position: Balance::default().position(),
+            },
         };
         (own != view).then(|| {
             Finding::Contradiction(format!(
@@ -252,7 +307,12 @@ impl Memory {
             .into_iter()
             .flat_map(BTreeMap::values)
             .filter(|owned| owned.contract.served_in(epoch))
-            .map(|owned| (owned.contract.clone(), owned.booked.get(&epoch).copied().unwrap_or(0)))
+            .map(|owned| {
+                (
+                    owned.contract.clone(),
+                    owned.booked.get(&epoch).copied().unwrap_or(0),
+                )
+            })
             .collect();
         contracts.sort_by(|(a, _), (b, _)| (a.priority, &a.terms.id).cmp(&(b.priority, &b.terms.id)));
 
@@ -260,7 +320,11 @@ impl Memory {
         let book = self.book(&asset, epoch);
         let approvals = audit.counting(&book.approvals);
         if approvals.len() < usize::try_from(audit.approvals).unwrap_or(usize::MAX) {
-            return contradiction(format!("{} approvals of {} needed", approvals.len(), audit.approvals));
+            return contradiction(format!(
+                "{} approvals of {} needed",
+                approvals.len(),
+                audit.approvals
+            ));
         }
         let opening = Opening {
             cluster,
@@ -277,13 +341,18 @@ impl Memory {
             approvals,
             first: claim.first,
         };
-        let mut claims = Claims { turns: claim.turns.iter(), missing: None };
+        let mut claims = Claims {
+            turns: claim.turns.iter(),
+            missing: None,
+        };
         let closed = match close(opening, &mut claims) {
             Ok(closed) => closed,
             Err(error) => return contradiction(error.to_string()),
         };
         if let Some(contract) = claims.missing {
-            return contradiction(format!("contract {contract} is due, but the ledger passed it over"));
+            return contradiction(format!(
+                "contract {contract} is due, but the ledger passed it over"
+            ));
         }
         if closed.digest != claim.digest || closed.residual != claim.residual || closed.turns != claim.turns {
             return contradiction(format!(
@@ -297,7 +366,10 @@ impl Memory {
         book.frontier = closed.frontier;
         book.approvals.clear();
         for turn in closed.turns {
-            let owned = self.contracts.get_mut(&asset).and_then(|all| all.get_mut(&turn.contract));
+            let owned = self
+                .contracts
+                .get_mut(&asset)
+                .and_then(|all| all.get_mut(&turn.contract));
             if let Some(owned) = owned
                 && turn.taken != Wh::ZERO
             {
@@ -305,11 +377,22 @@ impl Memory {
                 *owned.booked.entry(epoch).or_default() += turn.taken.wide();
             }
         }
-        Finding::Seal { place, digest: closed.digest }
+        Finding::Seal {
+            place,
+            digest: closed.digest,
+        }
     }
 
     fn restore(&mut self, image: JournalImage) {
-        let JournalImage { asset, epoch, newest, sealed, frontier, open, approvals } = image;
+        let JournalImage {
+            asset,
+            epoch,
+            newest,
+            sealed,
+            frontier,
+            open,
+            approvals,
+        } = image;
         let book = self.book(&asset, epoch);
         *book = Book {
             newest: newest.map(|(seal, digest)| (seal.version, digest)),

@@ -21,7 +21,10 @@ use super::routing::{Expected, Item, Routed, Routes};
 /// What the state machine tells, in log order.
 pub(crate) enum Fed {
     /// An entry as it stands in the log, and what the ledger made of it.
-    Applied { entry: Arc<Entry>, applied: Arc<Applied> },
+    Applied {
+        entry: Arc<Entry>,
+        applied: Arc<Applied>,
+    },
     /// The ledger was replaced by a snapshot's.
     Restored(Origin),
 }
@@ -141,7 +144,11 @@ impl Router {
         });
         // One entry at a time, all its groups at once: a slow actor slows attestation, never apply.
         let done = futures::future::join_all(work).await;
-        if done.iter().all(Result::is_ok) { Ok(()) } else { Err(Gone) }
+        if done.iter().all(Result::is_ok) {
+            Ok(())
+        } else {
+            Err(Gone)
+        }
     }
 
     fn group(&self, group: usize) -> &Addr<Balancing> {
@@ -152,7 +159,10 @@ impl Router {
     fn task(&self, item: Item) -> Task {
         match item {
             Item::Step(step) => Task::Step(step),
-            Item::Release { asset, to } => Task::Release { asset, to: self.group(to).clone() },
+            Item::Release { asset, to } => Task::Release {
+                asset,
+                to: self.group(to).clone(),
+            },
         }
     }
 }

@@ -68,7 +68,11 @@ pub(crate) struct Routes {
 
 impl Default for Routes {
     fn default() -> Self {
-        Routes { homes: BTreeMap::from([(ROOT.clone(), 0)]), heads: vec![ROOT.clone()], parties: BTreeMap::new() }
+        Routes {
+            homes: BTreeMap::from([(ROOT.clone(), 0)]),
+            heads: vec![ROOT.clone()],
+            parties: BTreeMap::new(),
+        }
     }
 }
 
@@ -91,12 +95,14 @@ impl Routes {
             }
         }
         if let Some(settlement) = settlements.next() {
-            routed.contradictions.push(format!("the ledger accepted {settlement:?}, but booked nothing for it"));
+            routed.contradictions.push(format!(
+                "the ledger accepted {settlement:?}, but booked nothing for it"
+            ));
         }
-        let expected = applied
-            .block
-            .as_ref()
-            .map(|header| Expected { header: header.clone(), reporters: routed.work.len() });
+        let expected = applied.block.as_ref().map(|header| Expected {
+            header: header.clone(),
+            reporters: routed.work.len(),
+        });
         (routed, expected)
     }
 
@@ -120,20 +126,49 @@ impl Routes {
                 let upstream = rule.to.as_ref().or(rule.from.as_ref()).unwrap_or(&ROOT);
                 let group = self.home(upstream);
                 self.homes.entry(asset.clone()).or_insert(group);
-                self.push(asset, Step::Rule { asset: asset.clone(), rule: rule.clone() }, routed);
+                self.push(
+                    asset,
+                    Step::Rule {
+                        asset: asset.clone(),
+                        rule: rule.clone(),
+                    },
+                    routed,
+                );
             }
             Event::ContractSet { contract } => {
                 let terms = &contract.terms;
                 self.found(&terms.asset, routed);
                 self.found(&terms.partner, routed);
-                self.parties.insert(terms.id.clone(), (terms.asset.clone(), terms.partner.clone()));
-                self.push(&terms.asset, Step::Contract { contract: contract.clone() }, routed);
+                self.parties
+                    .insert(terms.id.clone(), (terms.asset.clone(), terms.partner.clone()));
+                self.push(
+                    &terms.asset,
+                    Step::Contract {
+                        contract: contract.clone(),
+                    },
+                    routed,
+                );
             }
             Event::AuditRuleSet { asset, rule } => {
-                self.push(asset, Step::Audit { asset: asset.clone(), rule: rule.clone() }, routed);
+                self.push(
+                    asset,
+                    Step::Audit {
+                        asset: asset.clone(),
+                        rule: rule.clone(),
+                    },
+                    routed,
+                );
             }
-            Event::Approved { asset, epoch, auditor } => {
-                let step = Step::Approved { asset: asset.clone(), epoch: *epoch, auditor: *auditor };
+            Event::Approved {
+                asset,
+                epoch,
+                auditor,
+            } => {
+                let step = Step::Approved {
+                    asset: asset.clone(),
+                    epoch: *epoch,
+                    auditor: *auditor,
+                };
                 self.push(asset, step, routed);
             }
             // Booked metered statements are paired with their settlements, and an export has none.
@@ -153,14 +188,21 @@ impl Routes {
                 }
             }
             Event::JournalRestored(image) => {
-                self.push(&image.asset.clone(), Step::JournalRestored { image: image.clone() }, routed);
+                self.push(
+                    &image.asset.clone(),
+                    Step::JournalRestored { image: image.clone() },
+                    routed,
+                );
             }
         }
     }
 
     fn settled(&mut self, settlement: &Settlement, claim: &Statement, routed: &mut Routed) {
         let meter = &settlement.meter;
-        let step = Step::Settled { settlement: settlement.clone(), claim: claim.clone() };
+        let step = Step::Settled {
+            settlement: settlement.clone(),
+            claim: claim.clone(),
+        };
         self.push(meter, step, routed);
         self.book(other(claim, meter), claim, routed);
     }
@@ -174,22 +216,43 @@ impl Routes {
         }
         for turn in &sealed.turns {
             let Some((_, partner)) = self.parties.get(&turn.contract).cloned() else {
-                routed.contradictions.push(format!("the ledger served contract {}, which nobody made", turn.contract));
+                routed.contradictions.push(format!(
+                    "the ledger served contract {}, which nobody made",
+                    turn.contract
+                ));
                 continue;
             };
-            let step =
-                Step::Confirm { contract: turn.contract.clone(), partner: partner.clone(), epoch, view: turn.partner };
+            let step = Step::Confirm {
+                contract: turn.contract.clone(),
+                partner: partner.clone(),
+                epoch,
+                view: turn.partner,
+            };
             self.push(&partner, step, routed);
             if let Some((trade, counter)) = &turn.booked {
                 self.book(other(trade, owner), trade, routed);
                 self.book(other(counter, owner), counter, routed);
             }
         }
-        self.push(owner, Step::Seal { place, claim: Arc::new(sealed.clone()) }, routed);
+        self.push(
+            owner,
+            Step::Seal {
+                place,
+                claim: Arc::new(sealed.clone()),
+            },
+            routed,
+        );
     }
 
     fn book(&mut self, asset: &AssetId, statement: &Statement, routed: &mut Routed) {
-        self.push(asset, Step::Book { asset: asset.clone(), statement: statement.clone() }, routed);
+        self.push(
+            asset,
+            Step::Book {
+                asset: asset.clone(),
+                statement: statement.clone(),
+            },
+            routed,
+        );
     }
 
     fn push(&mut self, asset: &AssetId, step: Step, routed: &mut Routed) {
@@ -218,9 +281,16 @@ impl Routes {
         let group = self.heads.len();
         self.heads.push(asset.clone());
         self.homes.insert(asset.clone(), group);
-        routed.founded.push(Founded { group, head: asset.clone(), awaits: before.is_some() });
+        routed.founded.push(Founded {
+            group,
+            head: asset.clone(),
+            awaits: before.is_some(),
+        });
         if let Some(before) = before {
-            let release = Item::Release { asset: asset.clone(), to: group };
+            let release = Item::Release {
+                asset: asset.clone(),
+                to: group,
+            };
             routed.work.entry(before).or_default().push(release);
         }
     }
@@ -244,5 +314,9 @@ fn accepted<'a>(entry: &'a Entry, applied: &'a Applied) -> impl Iterator<Item = 
 
 /// Who stands on the other side.
 fn other<'a>(statement: &'a Statement, asset: &AssetId) -> &'a AssetId {
-    if statement.from == *asset { &statement.to } else { &statement.from }
+    if statement.from == *asset {
+        &statement.to
+    } else {
+        &statement.from
+    }
 }

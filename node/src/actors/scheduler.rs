@@ -29,7 +29,12 @@ pub(crate) struct Scheduler {
 
 impl Scheduler {
     pub(crate) fn new(gateway: Gateway, grace_epochs: u64) -> Self {
-        Scheduler { gateway, grace_epochs, tried: BTreeMap::new(), busy: false }
+        Scheduler {
+            gateway,
+            grace_epochs,
+            tried: BTreeMap::new(),
+            busy: false,
+        }
     }
 
     fn look(&mut self, ctx: &mut Context<Self>) {
@@ -40,8 +45,12 @@ impl Scheduler {
         let open: BTreeMap<Epoch, Vec<AssetId>> = {
             let ledger = self.gateway.ledger().read();
             let Some(epoch_ms) = ledger.epoch_ms() else { return };
-            let due = ledger.epochs().take_while(|epoch| due(*epoch, epoch_ms, self.grace_epochs, ledger.now()));
-            due.map(|epoch| (epoch, ledger.open_assets(epoch))).filter(|(_, open)| !open.is_empty()).collect()
+            let due = ledger
+                .epochs()
+                .take_while(|epoch| due(*epoch, epoch_ms, self.grace_epochs, ledger.now()));
+            due.map(|epoch| (epoch, ledger.open_assets(epoch)))
+                .filter(|(_, open)| !open.is_empty())
+                .collect()
         };
         self.tried.retain(|epoch, _| open.contains_key(epoch));
         let fresh: Vec<Epoch> = open
@@ -51,7 +60,8 @@ impl Scheduler {
             .take(MOST)
             .collect();
         for epoch in &fresh {
-            self.tried.insert(*epoch, open.get(epoch).cloned().unwrap_or_default());
+            self.tried
+                .insert(*epoch, open.get(epoch).cloned().unwrap_or_default());
         }
         if fresh.is_empty() {
             return;
@@ -104,6 +114,11 @@ mod tests {
         assert!(due(epoch, 1000, 0, at(10_000)));
         assert!(!due(epoch, 1000, 2, at(11_999)));
         assert!(due(epoch, 1000, 2, at(12_000)));
-        assert!(!due(Epoch::new(ledger::units::EPOCHS - 1).expect("the last"), u64::MAX, 1, at(5)));
+        assert!(!due(
+            Epoch::new(ledger::units::EPOCHS - 1).expect("the last"),
+            u64::MAX,
+            1,
+            at(5)
+        ));
     }
 }

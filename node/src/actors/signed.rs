@@ -64,15 +64,24 @@ impl Record {
             Some((sequence, signed)) => {
                 // What was read may stand in the page cache only, after a sync that failed. Written and synced
                 // once more it is durable, or this node doesn't start.
-                file.write_and_sync(slot_of(sequence), encode(sequence, signed)).await?;
-                Ok(Record { file, sequence, last: Some(signed) })
+                file.write_and_sync(slot_of(sequence), encode(sequence, signed))
+                    .await?;
+                Ok(Record {
+                    file,
+                    sequence,
+                    last: Some(signed),
+                })
             }
             // The very first write may have been torn: it was not synced, so nothing left this node.
             None if written && file.size().await? > SLOT => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("{FILE}: neither slot is intact, so it isn't known what this node has signed"),
             )),
-            None => Ok(Record { file, sequence: 0, last: None }),
+            None => Ok(Record {
+                file,
+                sequence: 0,
+                last: None,
+            }),
         }
     }
 
@@ -89,7 +98,9 @@ impl Record {
         self.sequence += 1;
         let slot = slot_of(self.sequence);
         if !planted!("signed-not-persisted") {
-            self.file.write_and_sync(slot, encode(self.sequence, signed)).await?;
+            self.file
+                .write_and_sync(slot, encode(self.sequence, signed))
+                .await?;
         }
         self.last = Some(signed);
         Ok(())
@@ -118,7 +129,10 @@ fn parse(bytes: &[u8]) -> Option<(u64, Signed)> {
     let (index, rest) = rest.split_first_chunk::<8>()?;
     let header = <[u8; 32]>::try_from(rest).ok()?;
     (magic == MAGIC && crc32c::crc32c(body) == u32::from_be_bytes(*crc)).then(|| {
-        let signed = Signed { index: u64::from_be_bytes(*index), header: Digest(header) };
+        let signed = Signed {
+            index: u64::from_be_bytes(*index),
+            header: Digest(header),
+        };
         (u64::from_be_bytes(*sequence), signed)
     })
 }
@@ -128,7 +142,10 @@ mod tests {
     use super::*;
 
     fn signed(index: u64) -> Signed {
-        Signed { index, header: Digest([u8::try_from(index).expect("small"); 32]) }
+        Signed {
+            index,
+            header: Digest([u8::try_from(index).expect("small"); 32]),
+        }
     }
 
     #[tokio::test]
@@ -141,19 +158,28 @@ mod tests {
             record.put(signed(index)).await.expect("a write");
         }
         drop(record);
-        assert_eq!(Record::open(&disk).await.expect("it reopens").last(), Some(signed(3)));
+        assert_eq!(
+            Record::open(&disk).await.expect("it reopens").last(),
+            Some(signed(3))
+        );
 
         // The first slot holds sequence 3. Torn, it falls back to 2: the disk lied, but the record is not lost.
         let path = dir.path().join(FILE);
         let mut bytes = std::fs::read(&path).expect("the file");
         bytes[20] ^= 1;
         std::fs::write(&path, &bytes).expect("a write");
-        assert_eq!(Record::open(&disk).await.expect("it reopens").last(), Some(signed(2)));
+        assert_eq!(
+            Record::open(&disk).await.expect("it reopens").last(),
+            Some(signed(2))
+        );
 
         // Both damaged: what was signed isn't known, and that is said.
         bytes[4096 + 20] ^= 1;
         std::fs::write(&path, &bytes).expect("a write");
-        let error = Record::open(&disk).await.map(|_| ()).expect_err("no slot is intact");
+        let error = Record::open(&disk)
+            .await
+            .map(|_| ())
+            .expect_err("no slot is intact");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -42,17 +42,35 @@ mod tests {
             signer: PublicKey([1; 32]),
             nonce: [2; 16],
             not_after: at,
-            action: Action::SealEpoch { epoch: Epoch::new(7).expect("an epoch"), under: None },
+            action: Action::SealEpoch {
+                epoch: Epoch::new(7).expect("an epoch"),
+                under: None,
+            },
             signature: Signature([3; 64]),
         };
-        let attestation =
-            Attestation { node: 1, index: 2, header: Digest([4; 32]), signature: Signature([5; 64]) };
+        let attestation = Attestation {
+            node: 1,
+            index: 2,
+            header: Digest([4; 32]),
+            signature: Signature([5; 64]),
+        };
         let envelopes = vec![envelope.clone(), envelope];
-        let parts: Vec<Bytes> = envelopes.iter().map(|part| Bytes::from(part.to_bytes())).collect();
-        let whole = Entry { at, body: Body::Envelopes { envelopes } };
+        let parts: Vec<Bytes> = envelopes
+            .iter()
+            .map(|part| Bytes::from(part.to_bytes()))
+            .collect();
+        let whole = Entry {
+            at,
+            body: Body::Envelopes { envelopes },
+        };
         assert_eq!(entry(at, Parts::Envelopes, &parts), whole.encode());
         let parts = [Bytes::from(attestation.to_bytes())];
-        let whole = Entry { at, body: Body::Attestations { attestations: vec![attestation] } };
+        let whole = Entry {
+            at,
+            body: Body::Attestations {
+                attestations: vec![attestation],
+            },
+        };
         assert_eq!(entry(at, Parts::Attestations, &parts), whole.encode());
     }
 }

@@ -33,7 +33,10 @@ async fn read_point(replica: &Replica, patience: Duration) -> Result<u64, Unansw
     let mut status = replica.watch_status();
     loop {
         let now = Instant::now();
-        let Some(left) = deadline.checked_duration_since(now).filter(|left| !left.is_zero()) else {
+        let Some(left) = deadline
+            .checked_duration_since(now)
+            .filter(|left| !left.is_zero())
+        else {
             return Err(Unanswered::NoLeader);
         };
         let leader = status.borrow_and_update().leader;
@@ -70,7 +73,10 @@ async fn local(replica: &Replica, left: Duration) -> Result<u64, Retry> {
 async fn remote(replica: &Replica, leader: NodeId, left: Duration) -> Result<u64, Retry> {
     // One attempt must not use up all patience: the leader may be the one that just died.
     let attempt = left.min(Duration::from_millis(500));
-    match replica.call(leader, protocol::encode(&Request::ReadPoint), attempt).await {
+    match replica
+        .call(leader, protocol::encode(&Request::ReadPoint), attempt)
+        .await
+    {
         Ok(bytes) => match protocol::decode(&bytes) {
             Some(Response::ReadPoint(index)) => Ok(index),
             _ => Err(Retry::WhenChanged),

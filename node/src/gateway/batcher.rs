@@ -51,7 +51,11 @@ pub(crate) struct Offer {
 
 impl Offer {
     fn bytes(&self) -> usize {
-        self.envelopes.iter().chain(&self.attestations).map(Bytes::len).sum()
+        self.envelopes
+            .iter()
+            .chain(&self.attestations)
+            .map(Bytes::len)
+            .sum()
     }
 }
 
@@ -183,8 +187,17 @@ impl Batcher {
 
     /// The first thing a leader says: the genesis, if the log has none yet, else the time.
     fn begin(&self, stamper: &Stamper) -> Flight {
-        let body = if self.begun() { Body::Tick {} } else { Body::Genesis { genesis: self.genesis.clone() } };
-        let entry = Entry { at: self.stamp(stamper), body };
+        let body = if self.begun() {
+            Body::Tick {}
+        } else {
+            Body::Genesis {
+                genesis: self.genesis.clone(),
+            }
+        };
+        let entry = Entry {
+            at: self.stamp(stamper),
+            body,
+        };
         self.entries(vec![entry.encode().into()], Vec::new())
     }
 
@@ -192,7 +205,19 @@ impl Batcher {
     fn tick(&self, stamper: &Stamper) -> Option<Flight> {
         let at = self.stamp(stamper);
         let lag = Duration::from_millis(at.get().saturating_sub(self.ledger.read().now().get()));
-        (lag >= TICK).then(|| self.entries(vec![Entry { at, body: Body::Tick {} }.encode().into()], Vec::new()))
+        (lag >= TICK).then(|| {
+            self.entries(
+                vec![
+                    Entry {
+                        at,
+                        body: Body::Tick {},
+                    }
+                    .encode()
+                    .into(),
+                ],
+                Vec::new(),
+            )
+        })
     }
 
     fn propose(&self, stamper: &Stamper, offers: Vec<Offer>) -> Flight {
@@ -233,8 +258,15 @@ impl Batcher {
             }
         }
         let leader = leader.filter(|_| !batch.answers.is_empty())?;
-        let Batch { envelopes, attestations, answers } = batch;
-        let request = protocol::encode(&Request::Propose { envelopes, attestations });
+        let Batch {
+            envelopes,
+            attestations,
+            answers,
+        } = batch;
+        let request = protocol::encode(&Request::Propose {
+            envelopes,
+            attestations,
+        });
         let replica = self.replica.clone();
         Some(Box::pin(async move {
             // A dead leader must not hold a place until the deadline: whoever offered asks the next one.

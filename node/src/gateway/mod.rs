@@ -87,7 +87,9 @@ pub(crate) fn start_barrier(replica: Replica, patience: Duration) -> mpsc::Sende
 
 impl Gateway {
     pub(crate) fn new(inner: Inner) -> Self {
-        Gateway { inner: Arc::new(inner) }
+        Gateway {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Learns what was committed when the node started, so that it can say when it is ready.
@@ -107,7 +109,9 @@ impl Gateway {
 
     /// An envelope around an action, signed by the gateway's key.
     fn wrap(&self, action: Action, nonce: Option<Nonce>) -> Result<Envelope, Unanswered> {
-        let Some(key) = &self.inner.gateway_key else { return Err(Unanswered::UnsignedRefused) };
+        let Some(key) = &self.inner.gateway_key else {
+            return Err(Unanswered::UnsignedRefused);
+        };
         let nonce = nonce.unwrap_or_else(|| self.inner.entropy.nonce());
         let not_after = self.inner.ledger.read().now().plus(ENVELOPE_LIFETIME_MS);
         Ok(sign_envelope(key, self.inner.cluster, nonce, not_after, action))
@@ -117,14 +121,23 @@ impl Gateway {
     async fn deliver(&self, envelope: Envelope) -> Result<Receipt, Unanswered> {
         let inner = &*self.inner;
         if inner.alarms.raised() {
-            let reason = inner.alarms.list().first().map(|alarm| alarm.message.clone()).unwrap_or_default();
+            let reason = inner
+                .alarms
+                .list()
+                .first()
+                .map(|alarm| alarm.message.clone())
+                .unwrap_or_default();
             return Err(Unanswered::Alarmed { reason });
         }
         if inner.backlog.load(Ordering::Relaxed) > BACKLOG_LIMIT {
-            return Err(Unanswered::Busy { retry_after: Duration::from_secs(1) });
+            return Err(Unanswered::Busy {
+                retry_after: Duration::from_secs(1),
+            });
         }
         let Some(mut waiter) = inner.waiters.register(envelope.id()) else {
-            return Err(Unanswered::Busy { retry_after: Duration::from_secs(1) });
+            return Err(Unanswered::Busy {
+                retry_after: Duration::from_secs(1),
+            });
         };
         let bytes = Bytes::from(envelope.to_bytes());
         let deadline = Instant::now() + inner.patience;
@@ -169,10 +182,23 @@ impl Gateway {
     }
 
     /// Offers envelopes or attestations, in canonical bytes, once, to whoever leads.
-    pub(crate) async fn offer(&self, envelopes: Vec<Bytes>, attestations: Vec<Bytes>) -> Result<(), NotProposed> {
+    pub(crate) async fn offer(
+        &self,
+        envelopes: Vec<Bytes>,
+        attestations: Vec<Bytes>,
+    ) -> Result<(), NotProposed> {
         let (answer, outcome) = oneshot::channel();
-        let offer = Offer { envelopes, attestations, forwarded: false, answer };
-        self.inner.offers.send(offer).await.map_err(|_| NotProposed::Stopping)?;
+        let offer = Offer {
+            envelopes,
+            attestations,
+            forwarded: false,
+            answer,
+        };
+        self.inner
+            .offers
+            .send(offer)
+            .await
+            .map_err(|_| NotProposed::Stopping)?;
         outcome.await.unwrap_or(Err(NotProposed::Unknown))
     }
 
@@ -193,7 +219,11 @@ impl Gateway {
 
     async fn read_point(&self) -> Result<u64, Unanswered> {
         let (reader, point) = oneshot::channel();
-        self.inner.readers.send(reader).await.map_err(|_| Unanswered::Stopping)?;
+        self.inner
+            .readers
+            .send(reader)
+            .await
+            .map_err(|_| Unanswered::Stopping)?;
         point.await.map_err(|_| Unanswered::Stopping)?
     }
 
@@ -224,7 +254,13 @@ pub fn sign_envelope(
     let signer = PublicKey(key.verifying_key().to_bytes());
     let bytes = ledger::envelope::signing_bytes(cluster, signer, nonce, not_after, &action);
     let signature = Signature(key.sign(&bytes).to_bytes());
-    Envelope { signer, nonce, not_after, action, signature }
+    Envelope {
+        signer,
+        nonce,
+        not_after,
+        action,
+        signature,
+    }
 }
 
 impl Backend for Gateway {
@@ -282,7 +318,13 @@ impl Backend for Gateway {
             ready_at: *self.inner.ready_at.borrow(),
             voters: voters.into_iter().collect(),
             learners: status.learners.into_iter().collect(),
-            alarms: self.inner.alarms.list().into_iter().map(|alarm| alarm.message).collect(),
+            alarms: self
+                .inner
+                .alarms
+                .list()
+                .into_iter()
+                .map(|alarm| alarm.message)
+                .collect(),
             pending: self.inner.waiters.len(),
             backlog: self.inner.backlog.load(Ordering::Relaxed),
         }

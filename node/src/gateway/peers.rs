@@ -28,12 +28,19 @@ impl Peers {
     async fn propose(&self, envelopes: Vec<Bytes>, attestations: Vec<Bytes>) -> Response {
         // One part that is none would spoil the whole entry, other clients' parts included.
         if envelopes.iter().any(|bytes| Envelope::from_bytes(bytes).is_err())
-            || attestations.iter().any(|bytes| Attestation::from_bytes(bytes).is_err())
+            || attestations
+                .iter()
+                .any(|bytes| Attestation::from_bytes(bytes).is_err())
         {
             return Response::Malformed;
         }
         let (answer, outcome) = oneshot::channel();
-        let offer = Offer { envelopes, attestations, forwarded: true, answer };
+        let offer = Offer {
+            envelopes,
+            attestations,
+            forwarded: true,
+            answer,
+        };
         // A full queue is said at once: the asking node has a queue of its own.
         if self.offers.try_send(offer).is_err() {
             return Response::Busy;
@@ -48,10 +55,14 @@ impl Peers {
     }
 
     async fn read_point(&self) -> Response {
-        let Some(replica) = self.replica.get() else { return Response::NotLeader };
+        let Some(replica) = self.replica.get() else {
+            return Response::NotLeader;
+        };
         match replica.read_barrier().await {
             Ok(index) => Response::ReadPoint(index),
-            Err(ReadError::NotLeader { .. } | ReadError::Stopped | ReadError::NoQuorum) => Response::NotLeader,
+            Err(ReadError::NotLeader { .. } | ReadError::Stopped | ReadError::NoQuorum) => {
+                Response::NotLeader
+            }
         }
     }
 }
@@ -60,10 +71,17 @@ impl Service for Peers {
     fn serve(&self, from: u64, request: Bytes) -> BoxFuture<'_, Bytes> {
         Box::pin(async move {
             let response = match protocol::decode(&request) {
-                Some(Request::Propose { envelopes, attestations }) => self.propose(envelopes, attestations).await,
+                Some(Request::Propose {
+                    envelopes,
+                    attestations,
+                }) => self.propose(envelopes, attestations).await,
                 Some(Request::ReadPoint) => self.read_point().await,
                 None => {
-                    tracing::warn!(from, bytes = request.len(), "a peer sent something that is no request");
+                    tracing::warn!(
+                        from,
+                        bytes = request.len(),
+                        "a peer sent something that is no request"
+                    );
                     Response::Malformed
                 }
             };

@@ -44,7 +44,9 @@ const VERSION: u8 = 1;
 /// Encodes a request or response.
 pub(crate) fn encode(message: &impl Serialize) -> Bytes {
     // Writing to a vector can't fail, and these types serialize totally; an empty answer reads as malformed.
-    postcard::to_extend(message, vec![VERSION]).map(Bytes::from).unwrap_or_default()
+    postcard::to_extend(message, vec![VERSION])
+        .map(Bytes::from)
+        .unwrap_or_default()
 }
 
 /// Decodes a request or response; `None` for anything that is not one of this version, to the last byte.
@@ -65,7 +67,10 @@ mod tests {
 
     #[test]
     fn messages_round_trip_and_nothing_else_decodes() {
-        let request = Request::Propose { envelopes: vec![Bytes::from_static(b"x")], attestations: vec![] };
+        let request = Request::Propose {
+            envelopes: vec![Bytes::from_static(b"x")],
+            attestations: vec![],
+        };
         let bytes = encode(&request);
         assert_eq!(decode::<Request>(&bytes), Some(request));
         for cut in 0..bytes.len() {
@@ -74,6 +79,9 @@ mod tests {
         let mut longer = bytes.to_vec();
         longer.push(0);
         assert_eq!(decode::<Request>(&longer), None);
-        assert_eq!(decode::<Response>(&encode(&Response::ReadPoint(7))), Some(Response::ReadPoint(7)));
+        assert_eq!(
+            decode::<Response>(&encode(&Response::ReadPoint(7))),
+            Some(Response::ReadPoint(7))
+        );
     }
 }

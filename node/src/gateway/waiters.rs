@@ -40,7 +40,10 @@ pub(crate) struct Waiter {
 impl Waiters {
     /// A table for at most `limit` registrations.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Waiters { limit, table: Mutex::default() })
+        Arc::new(Waiters {
+            limit,
+            table: Mutex::default(),
+        })
     }
 
     /// Waits for an envelope; `None` if the table is full. Several may wait for one envelope: retries.
@@ -54,14 +57,21 @@ impl Waiters {
         table.next += 1;
         table.registered += 1;
         table.waiting.entry(envelope).or_default().insert(number, sender);
-        Some(Waiter { waiters: Arc::clone(self), envelope, number, receipt })
+        Some(Waiter {
+            waiters: Arc::clone(self),
+            envelope,
+            number,
+            receipt,
+        })
     }
 
     /// Hands an outcome to all who wait for it. `receipt` is made only if someone does.
     pub(crate) fn deliver(&self, envelope: &EnvelopeRef, receipt: impl FnOnce() -> Receipt) {
         let senders = {
             let mut table = self.table.lock();
-            let Some(senders) = table.waiting.remove(envelope) else { return };
+            let Some(senders) = table.waiting.remove(envelope) else {
+                return;
+            };
             table.registered -= senders.len();
             senders
         };
@@ -86,7 +96,9 @@ impl Waiters {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut table = self.waiters.table.lock();
-        let Some(senders) = table.waiting.get_mut(&self.envelope) else { return };
+        let Some(senders) = table.waiting.get_mut(&self.envelope) else {
+            return;
+        };
         if senders.remove(&self.number).is_some() {
             let empty = senders.is_empty();
             table.registered -= 1;

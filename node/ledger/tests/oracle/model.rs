@@ -178,7 +178,10 @@ impl Oracle {
     }
 
     fn append(&mut self, statement: Statement) {
-        self.by_epoch.entry(statement.epoch).or_default().push(self.statements.len());
+        self.by_epoch
+            .entry(statement.epoch)
+            .or_default()
+            .push(self.statements.len());
         self.statements.push(statement);
     }
 
@@ -192,7 +195,11 @@ impl Oracle {
     }
 
     fn of_epoch(&self, epoch: u64) -> impl Iterator<Item = &Statement> {
-        self.by_epoch.get(&epoch).into_iter().flatten().map(|place| &self.statements[*place])
+        self.by_epoch
+            .get(&epoch)
+            .into_iter()
+            .flatten()
+            .map(|place| &self.statements[*place])
     }
 
     pub fn journal(&self, asset: &str, epoch: u64) -> Vec<Statement> {
