@@ -8,6 +8,7 @@ mod certificates;
 mod conservation;
 pub mod coverage;
 mod durability;
+pub mod failstop;
 mod immutability;
 mod linear;
 mod once;
@@ -52,5 +53,7 @@ pub fn check(history: &History, node_keys: &[(NodeId, PublicKey)]) -> Vec<Violat
     found
 }
 
+#[cfg(test)]
+mod goldens;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gridseal::gateway::Backend as _;
 
+use crate::checkers::failstop::{Damaged, FailStop};
 use crate::checkers::recovery::View;
 use crate::checkers::wal::Platter;
 use crate::checkers::watch::Watch;
@@ -20,27 +21,57 @@ pub struct Observer {
     pub watch: Watch,
     seen: Shared,
     next_ms: u64,
+    fail_stop: FailStop,
+    damaged: Damaged,
+    excused: BTreeSet<u64>,
 }
 
 impl Observer {
     /// One that has seen nothing yet; see [`Watch::new`].
     pub fn new(excused: BTreeSet<u64>, seen: Shared) -> Self {
-        Observer { watch: Watch::new(excused), seen, next_ms: 0 }
+        Observer {
+            watch: Watch::new(excused.clone()),
+            seen,
+            next_ms: 0,
+            fail_stop: FailStop::default(),
+            damaged: Damaged::default(),
+            excused,
+        }
     }
 
     /// Looks at everything that may have changed.
     pub fn look(&mut self, world: &World) {
         let now = world.now_ms();
-        let disks = world.nodes().iter().map(|host| (host.id(), host.disk().durable_version(), host.disk() as &dyn Platter));
+        let disks = world.nodes().iter().map(|host| {
+            (
+                host.id(),
+                host.disk().durable_version(),
+                host.disk() as &dyn Platter,
+            )
+        });
         self.watch.look_at_disks(now, disks);
         let closely = now >= self.next_ms;
         if closely {
             self.next_ms = now + CLOSELY_MS;
         }
+        if closely {
+            for host in world.nodes().iter().filter(|host| host.is_running()) {
+                let found =
+                    self.fail_stop
+                        .look(now, host.id(), host.disk().sync_failed(), host.is_awake(now));
+                self.watch.complain(now, "fail-stop", found);
+                if self.excused.contains(&host.id()) {
+                    self.watch
+                        .complain(now, "fail-stop", self.damaged.look(host.id(), host.disk()));
+                }
+            }
+        }
         let seen = self.seen.lock();
         let running = || world.nodes().iter().filter(|host| host.is_running());
         for host in running() {
-            let Some(gateway) = seen.gateway(host.id()) else { continue };
+            let Some(gateway) = seen.gateway(host.id()) else {
+                continue;
+            };
             let applied = gateway.ledger().read().applied();
             let news = applied > self.watch.committed_to();
             if news || closely {
@@ -52,7 +83,11 @@ impl Observer {
         if closely {
             self.watch.stability.look(now, majority(world).as_deref());
             let quiet = now >= world.quiet_from_ms() && running().count() == world.nodes().len();
-            let views = quiet.then(|| running().filter_map(|host| Some((host.id(), view(seen.gateway(host.id())?)))).collect());
+            let views = quiet.then(|| {
+                running()
+                    .filter_map(|host| Some((host.id(), view(seen.gateway(host.id())?))))
+                    .collect()
+            });
             let complete = views.filter(|views: &BTreeMap<u64, View>| views.len() == world.nodes().len());
             self.watch.look_at_all(now, complete.as_ref());
         }
@@ -77,13 +112,23 @@ fn majority(world: &World) -> Option<Vec<u64>> {
     let now = world.now_ms();
     let nodes = world.nodes();
     let awake: Vec<&Host> = nodes.iter().filter(|host| host.is_awake(now)).collect();
-    let connected = |a: &Host, b: &Host| !world.net().is_cut(a.ip(), b.ip()) && !world.net().is_cut(b.ip(), a.ip());
+    let connected =
+        |a: &Host, b: &Host| !world.net().is_cut(a.ip(), b.ip()) && !world.net().is_cut(b.ip(), a.ip());
     let sets = (0_u32..1 << awake.len()).map(|set| -> Vec<&Host> {
-        awake.iter().enumerate().filter(|(i, _)| set & (1 << i) != 0).map(|(_, host)| *host).collect()
+        awake
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| set & (1 << i) != 0)
+            .map(|(_, host)| *host)
+            .collect()
     });
     let large = sets.filter(|set| 2 * set.len() > nodes.len());
     let mut cliques: Vec<Vec<u64>> = large
-        .filter(|set| set.iter().enumerate().all(|(i, a)| set[i + 1..].iter().all(|b| connected(a, b))))
+        .filter(|set| {
+            set.iter()
+                .enumerate()
+                .all(|(i, a)| set[i + 1..].iter().all(|b| connected(a, b)))
+        })
         .map(|set| set.iter().map(|host| host.id()).collect())
         .collect();
     cliques.sort_by_key(|clique| (std::cmp::Reverse(clique.len()), clique.clone()));

@@ -9,6 +9,10 @@ pub mod book;
 pub mod digest;
 pub mod entry;
 pub mod judge;
-#[allow(unreachable_pub, missing_docs, reason = "a test of the ledger as well, where nothing is an API")]
+#[allow(
+    unreachable_pub,
+    missing_docs,
+    reason = "a test of the ledger as well, where nothing is an API"
+)]
 #[path = "../../node/ledger/tests/oracle/model.rs"]
 pub mod model;

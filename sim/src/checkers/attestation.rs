@@ -11,6 +11,8 @@ use crate::oracle::entry::{self, Body};
 /// What nodes were seen to sign.
 #[derive(Clone, Debug, Default)]
 pub struct Attestations {
+    /// Known to sign anything, or to have a damaged disk.
+    excused: BTreeSet<u64>,
     /// Headers by node and index.
     signed: BTreeMap<(u64, u64), BTreeSet<Hash>>,
     /// The newest index that a node's own disk says it has signed.
@@ -19,6 +21,14 @@ pub struct Attestations {
 }
 
 impl Attestations {
+    /// Nothing seen yet; of the excused nodes nothing is asked.
+    pub fn new(excused: BTreeSet<u64>) -> Self {
+        Attestations {
+            excused,
+            ..Attestations::default()
+        }
+    }
+
     /// What was found broken since the last call.
     pub fn take_found(&mut self) -> Vec<Found> {
         std::mem::take(&mut self.found)
@@ -39,11 +49,22 @@ impl Attestations {
         if bytes.get(9) != Some(&2) {
             return;
         }
-        let Some(entry::Entry { body: Body::Attestations(all), .. }) = entry::decode(bytes) else { return };
+        let Some(entry::Entry {
+            body: Body::Attestations(all),
+            ..
+        }) = entry::decode(bytes)
+        else {
+            return;
+        };
         for attestation in all {
+            if self.excused.contains(&attestation.node) {
+                continue;
+            }
             let (node, index) = (attestation.node, attestation.index);
             if self.on_disk.get(&node).is_none_or(|recorded| *recorded < index) {
-                let what = format!("a signature of n{node} under block {index} is out, and its disk knows nothing of it");
+                let what = format!(
+                    "a signature of n{node} under block {index} is out, and its disk knows nothing of it"
+                );
                 self.found.push(("one header", what));
             }
             self.sign(node, index, attestation.header, committed);
@@ -57,7 +78,10 @@ impl Attestations {
         }
         if headers.len() > 1 {
             let headers: Vec<String> = headers.iter().map(|header| hex(header)).collect();
-            self.found.push(("one header", format!("n{node} signed for block {index} {headers:?}")));
+            self.found.push((
+                "one header",
+                format!("n{node} signed for block {index} {headers:?}"),
+            ));
         }
         if committed.is_none_or(|committed| committed < index) {
             let what = format!("n{node} signed block {index}, and the log is committed up to {committed:?}");
@@ -65,14 +89,17 @@ impl Attestations {
         }
     }
 
-    /// Everything that was signed is what replay gives; `liars` are known to sign anything.
-    pub fn check(&self, book: &Book, liars: &BTreeSet<u64>) -> Vec<Found> {
+    /// Everything that was signed is what replay gives.
+    pub fn check(&self, book: &Book) -> Vec<Found> {
         let mut found = Vec::new();
-        for ((node, index), headers) in self.signed.iter().filter(|((node, _), _)| !liars.contains(node)) {
+        for ((node, index), headers) in &self.signed {
             let replayed = book.blocks.get(index).map(|block| block.digest);
             if let Some(wrong) = headers.iter().find(|header| Some(**header) != replayed) {
                 let (wrong, replayed) = (hex(wrong), replayed.map(|digest| hex(&digest)));
-                found.push(("attestation", format!("n{node} signed {wrong} for block {index}; replay gives {replayed:?}")));
+                found.push((
+                    "attestation",
+                    format!("n{node} signed {wrong} for block {index}; replay gives {replayed:?}"),
+                ));
             }
         }
         found

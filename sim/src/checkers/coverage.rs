@@ -30,10 +30,17 @@ pub const STATES: &[&str] = &[
 /// Of the states, those that no run of a sweep has reached.
 pub fn missing<'a>(reached: impl IntoIterator<Item = &'a str>) -> BTreeSet<&'static str> {
     let reached: BTreeSet<&str> = reached.into_iter().collect();
-    STATES.iter().copied().filter(|state| !reached.contains(state)).collect()
+    STATES
+        .iter()
+        .copied()
+        .filter(|state| !reached.contains(state))
+        .collect()
 }
 
 /// Only what is listed counts: a name that is spelled otherwise would never be missed.
 pub(super) fn of(seen: &BTreeMap<&'static str, u64>) -> BTreeMap<&'static str, u64> {
-    seen.iter().filter(|(state, times)| **times > 0 && STATES.contains(state)).map(|(state, times)| (*state, *times)).collect()
+    seen.iter()
+        .filter(|(state, times)| **times > 0 && STATES.contains(state))
+        .map(|(state, times)| (*state, *times))
+        .collect()
 }

@@ -50,29 +50,54 @@ pub(super) fn check(history: &History) -> Vec<(u64, String)> {
     let mut journals: BTreeMap<Journal<'_>, Operations> = BTreeMap::new();
     let finals = last_contents(history);
     for operation in &history.operations {
-        let touched: BTreeSet<Journal<'_>> = operation.settles.iter().map(|s| (s.meter.as_str(), s.epoch)).collect();
+        let touched: BTreeSet<Journal<'_>> = operation
+            .settles
+            .iter()
+            .map(|s| (s.meter.as_str(), s.epoch))
+            .collect();
         for journal in touched {
-            let settles = operation.settles.iter().filter(|s| (s.meter.as_str(), s.epoch) == journal);
+            let settles = operation
+                .settles
+                .iter()
+                .filter(|s| (s.meter.as_str(), s.epoch) == journal);
             let labels: Vec<&str> = settles.map(|s| s.label.as_str()).collect();
-            let Some(content) = finals.get(&journal) else { continue };
+            let Some(content) = finals.get(&journal) else {
+                continue;
+            };
             let at = content.windows(labels.len()).position(|window| window == labels);
             let ended = match operation.outcome {
                 Outcome::Done(_) => Some(operation.ended_ms),
                 Outcome::Unknown if at.is_some() => None,
                 Outcome::Unknown | Outcome::Refused(..) => continue,
             };
-            let append = Op::Append { at, count: labels.len() };
-            journals.entry(journal).or_default().push((operation.asked_ms, ended, append));
+            let append = Op::Append {
+                at,
+                count: labels.len(),
+            };
+            journals
+                .entry(journal)
+                .or_default()
+                .push((operation.asked_ms, ended, append));
         }
     }
     for read in &history.reads {
         let journal = (read.asset.as_str(), read.epoch);
-        let Some(content) = finals.get(&journal) else { continue };
+        let Some(content) = finals.get(&journal) else {
+            continue;
+        };
         if content.starts_with(&read.labels.iter().map(String::as_str).collect::<Vec<_>>()) {
-            let op = Op::Read { len: read.labels.len() };
-            journals.entry(journal).or_default().push((read.asked_ms, Some(read.answered_ms), op));
+            let op = Op::Read {
+                len: read.labels.len(),
+            };
+            journals
+                .entry(journal)
+                .or_default()
+                .push((read.asked_ms, Some(read.answered_ms), op));
         } else {
-            let what = format!("n{} shows {:?} for {journal:?}, and in the end there is {content:?}", read.node, read.labels);
+            let what = format!(
+                "n{} shows {:?} for {journal:?}, and in the end there is {content:?}",
+                read.node, read.labels
+            );
             found.push((read.answered_ms, what));
         }
     }
@@ -87,14 +112,19 @@ pub(super) fn check(history: &History) -> Vec<(u64, String)> {
 
 /// The labels of the metered statements of each journal, as all nodes show them in the end.
 fn last_contents(history: &History) -> BTreeMap<Journal<'_>, Vec<&str>> {
-    let Some(shown) = history.shown.values().next() else { return BTreeMap::new() };
+    let Some(shown) = history.shown.values().next() else {
+        return BTreeMap::new();
+    };
     shown
         .journals
         .iter()
         .map(|((asset, epoch), journal)| {
             let statements = journal["statements"].as_array().map_or(&[][..], Vec::as_slice);
             let metered = statements.iter().filter(|s| s["kind"] == "metered");
-            ((asset.as_str(), *epoch), metered.filter_map(|s| s["label"].as_str()).collect())
+            (
+                (asset.as_str(), *epoch),
+                metered.filter_map(|s| s["label"].as_str()).collect(),
+            )
         })
         .collect()
 }
@@ -108,7 +138,10 @@ fn is_linearizable(operations: Operations) -> bool {
     }
     actions.sort_by_key(|(at, order, process, _)| (*at, *order, *process));
     WGLChecker::<Growing>::is_linearizable(Actions::from_actions(
-        actions.into_iter().map(|(_, _, process, action)| (process, action)).collect(),
+        actions
+            .into_iter()
+            .map(|(_, _, process, action)| (process, action))
+            .collect(),
     ))
 }
 
@@ -118,12 +151,25 @@ fn explain(journal: Journal<'_>, operations: Operations) -> (u64, String) {
     ends.sort_unstable();
     let upto = |end: u64| -> Operations {
         let asked = operations.iter().filter(|(asked, ..)| *asked <= end);
-        asked.map(|(asked, ended, op)| (*asked, ended.filter(|ended| *ended <= end), *op)).filter(|(_, ended, op)| {
-            // A read that is not answered yet says nothing.
-            ended.is_some() || matches!(op, Op::Append { at: Some(_), .. })
-        }).collect()
+        asked
+            .map(|(asked, ended, op)| (*asked, ended.filter(|ended| *ended <= end), *op))
+            .filter(|(_, ended, op)| {
+                // A read that is not answered yet says nothing.
+                ended.is_some() || matches!(op, Op::Append { at: Some(_), .. })
+            })
+            .collect()
     };
-    let end = ends.iter().copied().find(|end| !is_linearizable(upto(*end))).unwrap_or_default();
-    let culprit: Vec<_> = operations.iter().filter(|(_, ended, _)| *ended == Some(end)).collect();
-    (end, format!("the history of {journal:?} has no order: what was answered last does not fit: {culprit:?}"))
+    let end = ends
+        .iter()
+        .copied()
+        .find(|end| !is_linearizable(upto(*end)))
+        .unwrap_or_default();
+    let culprit: Vec<_> = operations
+        .iter()
+        .filter(|(_, ended, _)| *ended == Some(end))
+        .collect();
+    (
+        end,
+        format!("the history of {journal:?} has no order: what was answered last does not fit: {culprit:?}"),
+    )
 }

@@ -25,7 +25,9 @@ pub(super) fn check(history: &History, judgement: &Judgement) -> Vec<(u64, &'sta
         let wrong = match (&operation.outcome, first) {
             (_, [_, _, ..]) => Some(("exactly once", "was done more than once")),
             (Outcome::Done(_), []) => Some(("durability", "was acknowledged, and is not in the log")),
-            (Outcome::Done(_), [(_, Some(_))]) => Some(("exactly once", "was acknowledged, and refused in the log")),
+            (Outcome::Done(_), [(_, Some(_))]) => {
+                Some(("exactly once", "was acknowledged, and refused in the log"))
+            }
             (Outcome::Refused(..), [(_, None)]) => Some(("exactly once", "was refused, and done in the log")),
             (Outcome::Refused(_, told), [(_, Some(code))]) if told != code => {
                 Some(("exactly once", "was refused otherwise in the log"))
@@ -33,7 +35,10 @@ pub(super) fn check(history: &History, judgement: &Judgement) -> Vec<(u64, &'sta
             _ => None,
         };
         if let Some((checker, what)) = wrong {
-            let what = format!("{} {} {what}: it was told {:?}, the log says {first:?}", operation.key, operation.action, operation.outcome);
+            let what = format!(
+                "{} {} {what}: it was told {:?}, the log says {first:?}",
+                operation.key, operation.action, operation.outcome
+            );
             found.push((operation.ended_ms, checker, what));
         }
     }

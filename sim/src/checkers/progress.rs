@@ -47,11 +47,20 @@ pub(super) fn check(history: &History, stability: &Stability) -> Vec<(u64, Strin
             continue;
         }
         let within = |at: u64| (settled..=*until).contains(&at);
-        let writes = || history.operations.iter().filter(|operation| !operation.settles.is_empty());
+        let writes = || {
+            history
+                .operations
+                .iter()
+                .filter(|operation| !operation.settles.is_empty())
+        };
         let tried = writes().any(|operation| within(operation.asked_ms) && operation.ended_ms <= *until);
-        let answered = writes().any(|operation| within(operation.ended_ms) && operation.outcome != Outcome::Unknown);
+        let answered =
+            writes().any(|operation| within(operation.ended_ms) && operation.outcome != Outcome::Unknown);
         if tried && !answered {
-            found.push((*until, format!("a majority was stable from {since} to {until} ms, and acknowledged no write")));
+            found.push((
+                *until,
+                format!("a majority was stable from {since} to {until} ms, and acknowledged no write"),
+            ));
         }
     }
     found

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::wal::{LogId, Leader, Record, Vote};
+use super::wal::{Leader, LogId, Record, Vote};
 use crate::oracle::judge::Payload;
 
 /// A promise that was found broken: the checker's name, and what happened.
@@ -32,6 +32,7 @@ impl Disk {
 /// All disks, and what is known of the log they make.
 #[derive(Clone, Debug, Default)]
 pub struct Raft {
+    excused: BTreeSet<u64>,
     disks: BTreeMap<u64, Disk>,
     /// Every entry that ever was on a disk, with the one before it.
     known: BTreeMap<LogId, (Payload, Option<LogId>)>,
@@ -44,6 +45,14 @@ pub struct Raft {
 }
 
 impl Raft {
+    /// Nothing seen yet. Excused disks are damaged on purpose: nobody looks at them, and they may hold anything.
+    pub fn new(excused: BTreeSet<u64>) -> Self {
+        Raft {
+            excused,
+            ..Raft::default()
+        }
+    }
+
     /// What was found broken since the last call.
     pub fn take_found(&mut self) -> Vec<Found> {
         std::mem::take(&mut self.found)
@@ -61,16 +70,27 @@ impl Raft {
 
     /// The committed log, if all of it is known.
     pub fn committed_log(&self) -> Option<BTreeMap<u64, Payload>> {
-        let dense = self.committed.keys().zip(0..).all(|(index, expected)| *index == expected);
-        let log: BTreeMap<u64, Payload> =
-            self.committed.iter().filter_map(|(i, id)| Some((*i, self.known.get(id)?.0.clone()))).collect();
+        let dense = self
+            .committed
+            .keys()
+            .zip(0..)
+            .all(|(index, expected)| *index == expected);
+        let log: BTreeMap<u64, Payload> = self
+            .committed
+            .iter()
+            .filter_map(|(i, id)| Some((*i, self.known.get(id)?.0.clone())))
+            .collect();
         (dense && log.len() == self.committed.len()).then_some(log)
     }
 
     /// A record became durable on a node's disk.
     pub fn record(&mut self, node: u64, record: &Record) {
         match record {
-            Record::Checkpoint { vote, purged, committed } => {
+            Record::Checkpoint {
+                vote,
+                purged,
+                committed,
+            } => {
                 vote.iter().for_each(|vote| self.vote(node, *vote));
                 committed.iter().for_each(|mark| self.mark(node, *mark));
                 purged.iter().for_each(|upto| self.purge(node, *upto));
@@ -86,14 +106,25 @@ impl Raft {
     /// A snapshot that covers the log up to here became durable on a node's disk.
     pub fn snapshot(&mut self, node: u64, index: u64) {
         let disk = self.disks.entry(node).or_default();
-        let behind = disk.entries.last_key_value().is_none_or(|(last, _)| *last < index);
+        let behind = disk
+            .entries
+            .last_key_value()
+            .is_none_or(|(last, _)| *last < index);
         disk.covered = disk.covered.max(Some(index));
-        *self.seen.entry(if behind { "a snapshot installed" } else { "a snapshot taken" }).or_default() += 1;
+        *self
+            .seen
+            .entry(if behind {
+                "a snapshot installed"
+            } else {
+                "a snapshot taken"
+            })
+            .or_default() += 1;
     }
 
     /// A disk does not continue what was on it.
     pub fn broken(&mut self, node: u64, what: &str) {
-        self.found.push(("fail-stop", format!("the log of n{node}: {what}")));
+        self.found
+            .push(("fail-stop", format!("the log of n{node}: {what}")));
     }
 
     /// A node shows that it has applied everything up to here.
@@ -107,12 +138,17 @@ impl Raft {
                 }
             }
             let covering = |id: &LogId| -> BTreeSet<u64> {
-                self.disks.iter().filter(|(_, disk)| disk.holds(*id)).map(|(holder, _)| *holder).collect()
+                self.disks
+                    .iter()
+                    .filter(|(_, disk)| disk.holds(*id))
+                    .map(|(holder, _)| *holder)
+                    .collect()
             };
             let best = holders.keys().copied().max_by_key(|id| covering(id).len());
             let on = best.as_ref().map(&covering).unwrap_or_default();
             if !self.is_quorum(i, &on) {
-                let what = format!("n{node} has applied entry {i}, which is on the synced disks of {on:?} only");
+                let what =
+                    format!("n{node} has applied entry {i}, which is on the synced disks of {on:?} only");
                 self.found.push(("durability", what));
             }
             match best {
@@ -137,9 +173,14 @@ impl Raft {
             .filter(|(_, disk)| disk.vote.is_some_and(|(voted, _)| voted >= leader))
             .map(|(voter, _)| *voter)
             .collect();
-        let last = self.disks.get(&node).and_then(|disk| disk.entries.last_key_value()).map_or(0, |(index, _)| *index);
+        let last = self
+            .disks
+            .get(&node)
+            .and_then(|disk| disk.entries.last_key_value())
+            .map_or(0, |(index, _)| *index);
         if !self.is_quorum(last, &voters) {
-            let what = format!("n{node} leads term {term}, and only {voters:?} have a vote for it on their disks");
+            let what =
+                format!("n{node} leads term {term}, and only {voters:?} have a vote for it on their disks");
             self.found.push(("election safety", what));
         }
     }
@@ -147,18 +188,32 @@ impl Raft {
     /// Whether these are a majority of every configuration in force at an index, or of one made later.
     fn is_quorum(&self, index: u64, nodes: &BTreeSet<u64>) -> bool {
         let majority = |configs: &Vec<BTreeSet<u64>>| {
-            configs.iter().all(|config| 2 * config.intersection(nodes).count() > config.len())
+            let counts = |node: &&u64| nodes.contains(node) || self.excused.contains(node);
+            configs
+                .iter()
+                .all(|config| 2 * config.iter().filter(counts).count() > config.len())
         };
-        let before = self.memberships.iter().filter(|(id, _)| id.index <= index).max_by_key(|(id, _)| (id.index, id.leader));
+        let before = self
+            .memberships
+            .iter()
+            .filter(|(id, _)| id.index <= index)
+            .max_by_key(|(id, _)| (id.index, id.leader));
         let later = self.memberships.iter().filter(|(id, _)| id.index > index);
         // Before there is a first membership nobody can say what a majority is.
-        before.is_none() || before.into_iter().chain(later).any(|(_, configs)| majority(configs))
+        before.is_none()
+            || before
+                .into_iter()
+                .chain(later)
+                .any(|(_, configs)| majority(configs))
     }
 
     fn vote(&mut self, node: u64, vote: Vote) {
         let disk = self.disks.entry(node).or_default();
         if let Some(before) = disk.vote.filter(|before| *before > vote) {
-            self.found.push(("monotonic", format!("the vote of n{node} went from {before:?} back to {vote:?}")));
+            self.found.push((
+                "monotonic",
+                format!("the vote of n{node} went from {before:?} back to {vote:?}"),
+            ));
         }
         disk.vote = Some(vote);
     }
@@ -166,7 +221,10 @@ impl Raft {
     fn mark(&mut self, node: u64, mark: LogId) {
         let disk = self.disks.entry(node).or_default();
         if let Some(before) = disk.committed.filter(|before| before.index > mark.index) {
-            self.found.push(("monotonic", format!("the commit mark of n{node} went from {before} back to {mark}")));
+            self.found.push((
+                "monotonic",
+                format!("the commit mark of n{node} went from {before} back to {mark}"),
+            ));
         }
         disk.committed = Some(mark);
         if let Some(known) = self.committed.get(&mark.index).filter(|known| **known != mark) {
@@ -177,7 +235,10 @@ impl Raft {
 
     fn purge(&mut self, node: u64, upto: LogId) {
         let disk = self.disks.entry(node).or_default();
-        let first_time = disk.entries.first_key_value().is_some_and(|(first, _)| *first <= upto.index);
+        let first_time = disk
+            .entries
+            .first_key_value()
+            .is_some_and(|(first, _)| *first <= upto.index);
         if first_time && disk.covered.is_none_or(|covered| covered < upto.index) {
             let what = format!("n{node} drops its log up to {upto}, and no snapshot on its disk covers that");
             self.found.push(("durability", what));
@@ -194,10 +255,16 @@ impl Raft {
         let before = disk.entries.last_key_value().map(|(_, id)| *id);
         match before {
             Some(last) if last.index + 1 != id.index => {
-                self.found.push(("log matching", format!("on the disk of n{node}, {id} follows {last}")));
+                self.found.push((
+                    "log matching",
+                    format!("on the disk of n{node}, {id} follows {last}"),
+                ));
             }
             Some(last) if last.leader > id.leader => {
-                self.found.push(("log matching", format!("on the disk of n{node}, {id} follows the younger {last}")));
+                self.found.push((
+                    "log matching",
+                    format!("on the disk of n{node}, {id} follows the younger {last}"),
+                ));
             }
             _ => {}
         }
@@ -210,10 +277,16 @@ impl Raft {
                 self.known.insert(id, (payload.clone(), before));
             }
             Some((known, _)) if known != payload => {
-                self.found.push(("log matching", format!("n{node} holds another command as {id} than was there before")));
+                self.found.push((
+                    "log matching",
+                    format!("n{node} holds another command as {id} than was there before"),
+                ));
             }
             Some((_, Some(known))) if before.is_some_and(|before| before != *known) => {
-                self.found.push(("log matching", format!("before {id} stands {known}, and on n{node} {before:?}")));
+                self.found.push((
+                    "log matching",
+                    format!("before {id} stands {known}, and on n{node} {before:?}"),
+                ));
             }
             Some((_, known)) => *known = known.or(before),
         }
@@ -222,7 +295,10 @@ impl Raft {
 
     /// Whoever extends the log behind a newer leader has all that was committed under older ones.
     fn complete(&mut self, node: u64, id: LogId) {
-        let Some((index, committed)) = self.committed.last_key_value().map(|(index, id)| (*index, *id)) else { return };
+        let Some((index, committed)) = self.committed.last_key_value().map(|(index, id)| (*index, *id))
+        else {
+            return;
+        };
         if committed.leader >= id.leader {
             return;
         }
@@ -236,15 +312,27 @@ impl Raft {
     fn truncate(&mut self, node: u64, last: Option<LogId>) {
         let disk = self.disks.entry(node).or_default();
         let gone = disk.entries.split_off(&last.map_or(0, |last| last.index + 1));
-        if let Some((index, id)) = gone.iter().find(|(index, id)| self.committed.get(index) == Some(id)) {
+        if let Some((index, id)) = gone
+            .iter()
+            .find(|(index, id)| self.committed.get(index) == Some(id))
+        {
             let what = format!("n{node} drops entry {index} ({id}), which is committed");
             self.found.push(("state machine safety", what));
         }
-        let commands = gone.values().filter(|id| matches!(self.known.get(id), Some((Payload::App(_), _)))).count();
+        let commands = gone
+            .values()
+            .filter(|id| matches!(self.known.get(id), Some((Payload::App(_), _))))
+            .count();
         if commands > 0 {
-            *self.seen.entry("a leader changed with a batch in flight").or_default() += 1;
+            *self
+                .seen
+                .entry("a leader changed with a batch in flight")
+                .or_default() += 1;
         }
-        if disk.entries.last_key_value().map(|(_, id)| *id) != last && last.is_some() && !disk.entries.is_empty() {
+        if disk.entries.last_key_value().map(|(_, id)| *id) != last
+            && last.is_some()
+            && !disk.entries.is_empty()
+        {
             let what = format!("n{node} truncates behind {last:?}, which it does not have");
             self.found.push(("log matching", what));
         }

@@ -54,7 +54,9 @@ impl Recovery {
         let since = at_ms - self.well_from.unwrap_or(at_ms);
         let mut views = nodes.values();
         let first = views.next();
-        let same = |what: fn(&View, &View) -> bool| first.is_some_and(|first| nodes.values().all(|view| what(first, view)));
+        let same = |what: fn(&View, &View) -> bool| {
+            first.is_some_and(|first| nodes.values().all(|view| what(first, view)))
+        };
         let now = [
             same(|a, b| a.leader.is_some() && (a.leader, a.term) == (b.leader, b.term)),
             same(|a, b| a.applied.is_some() && (a.applied, a.state) == (b.applied, b.state)),
@@ -70,7 +72,10 @@ impl Recovery {
             self.done[i] |= now[i];
             if !self.done[i] && !self.told[i] && since > bound {
                 self.told[i] = true;
-                found.push(("recovery", format!("{bound} ms after the faults, with all nodes up, {what}: {nodes:?}")));
+                found.push((
+                    "recovery",
+                    format!("{bound} ms after the faults, with all nodes up, {what}: {nodes:?}"),
+                ));
             }
         }
         found

@@ -19,28 +19,41 @@ pub(super) fn check(log: &BTreeMap<u64, Payload>, snapshots: &Snapshots) -> (Jud
     let mut found = Vec::new();
     let mut judgement = Judgement::new();
     let mut restored: Vec<(u64, Ledger)> = Vec::new();
-    let newest: BTreeMap<u64, u64> =
-        snapshots.iter().flat_map(|(index, of)| of.iter().map(|(node, _)| (*node, *index))).collect();
+    let newest: BTreeMap<u64, u64> = snapshots
+        .iter()
+        .flat_map(|(index, of)| of.iter().map(|(node, _)| (*node, *index)))
+        .collect();
     let step = (snapshots.len() / COMPARED).max(1);
     for (index, payload) in log {
         judgement.apply(*index, payload);
-        restored.iter_mut().for_each(|(_, ledger)| feed(ledger, *index, payload));
+        restored
+            .iter_mut()
+            .for_each(|(_, ledger)| feed(ledger, *index, payload));
         let Some(of) = snapshots.get(index) else { continue };
         let sampled = snapshots.range(..index).count() % step == 0;
         let live = judgement.ledger.snapshot();
         for (node, bytes) in of {
             let is_newest = newest.get(node) == Some(index);
             if *bytes != live {
-                let what = format!("the snapshot of n{node} at {index} has {} bytes that differ from replay's {}", bytes.len(), live.len());
+                let what = format!(
+                    "the snapshot of n{node} at {index} has {} bytes that differ from replay's {}",
+                    bytes.len(),
+                    live.len()
+                );
                 found.push(what);
             }
             if !(sampled || is_newest || *bytes != live) {
                 continue;
             }
             match Ledger::restore(bytes) {
-                Err(error) => found.push(format!("the snapshot of n{node} at {index} can't be restored: {error}")),
+                Err(error) => found.push(format!(
+                    "the snapshot of n{node} at {index} can't be restored: {error}"
+                )),
                 Ok(ledger) => {
-                    found.extend(differ(&ledger, &judgement).map(|what| format!("the snapshot of n{node} at {index}: {what}")));
+                    found.extend(
+                        differ(&ledger, &judgement)
+                            .map(|what| format!("the snapshot of n{node} at {index}: {what}")),
+                    );
                     if is_newest {
                         restored.push((*node, ledger));
                     }
@@ -50,9 +63,12 @@ pub(super) fn check(log: &BTreeMap<u64, Payload>, snapshots: &Snapshots) -> (Jud
     }
     for (node, ledger) in &restored {
         let what = differ(ledger, &judgement).or_else(|| {
-            (ledger.snapshot() != judgement.ledger.snapshot()).then(|| "it would make another snapshot".to_owned())
+            (ledger.snapshot() != judgement.ledger.snapshot())
+                .then(|| "it would make another snapshot".to_owned())
         });
-        found.extend(what.map(|what| format!("the newest snapshot of n{node} and the rest of the log: {what}")));
+        found.extend(
+            what.map(|what| format!("the newest snapshot of n{node} and the rest of the log: {what}")),
+        );
     }
     (judgement, found)
 }
@@ -70,12 +86,25 @@ fn feed(ledger: &mut Ledger, index: u64, payload: &Payload) {
 fn differ(ledger: &Ledger, judgement: &Judgement) -> Option<String> {
     let live = &judgement.ledger;
     if (ledger.applied(), ledger.now(), ledger.state()) != (live.applied(), live.now(), live.state()) {
-        return Some(format!("its state is {} at {:?}, replay's {} at {:?}", ledger.state(), ledger.applied(), live.state(), live.applied()));
+        return Some(format!(
+            "its state is {} at {:?}, replay's {} at {:?}",
+            ledger.state(),
+            ledger.applied(),
+            live.state(),
+            live.applied()
+        ));
     }
     for (signer, nonce) in judgement.book.nonces() {
-        let id = EnvelopeRef { signer: PublicKey(*signer), nonce: *nonce };
+        let id = EnvelopeRef {
+            signer: PublicKey(*signer),
+            nonce: *nonce,
+        };
         if ledger.remembered(&id) != live.remembered(&id) || live.remembered(&id).is_none() {
-            return Some(format!("of {id:?} it remembers {:?}, replay {:?}", ledger.remembered(&id), live.remembered(&id)));
+            return Some(format!(
+                "of {id:?} it remembers {:?}, replay {:?}",
+                ledger.remembered(&id),
+                live.remembered(&id)
+            ));
         }
     }
     if !ledger.assets().eq(live.assets()) {
@@ -103,27 +132,45 @@ fn differ(ledger: &Ledger, judgement: &Judgement) -> Option<String> {
 pub(super) fn shown(history: &crate::history::History, judgement: &Judgement) -> Vec<String> {
     let mut found = Vec::new();
     for (node, shown) in &history.shown {
-        let Some(applied) = shown.status["applied"].as_u64() else { continue };
-        let replayed = judgement.states.get(&applied);
-        if let Some(replayed) = replayed.filter(|replayed| shown.status["state"] != **replayed) {
-            found.push(format!("n{node} shows state {} at {applied}, replay gives {replayed}", shown.status["state"]));
+        let applied = shown.status["applied"].as_u64();
+        let replayed = applied.and_then(|applied| Some((applied, judgement.states.get(&applied)?)));
+        if let Some((applied, replayed)) =
+            replayed.filter(|(_, replayed)| shown.status["state"] != **replayed)
+        {
+            found.push(format!(
+                "n{node} shows state {} at {applied}, replay gives {replayed}",
+                shown.status["state"]
+            ));
         }
         for block in &shown.blocks {
-            let Some(index) = block["index"].as_u64() else { continue };
+            let Some(index) = block["index"].as_u64() else {
+                continue;
+            };
             let own = judgement.book.blocks.get(&index);
             if own.is_none_or(|own| block["digest"] != crate::oracle::digest::hex(&own.digest)) {
-                found.push(format!("n{node} shows the block {block}, the oracle makes {:?}", own.map(|own| &own.header)));
+                found.push(format!(
+                    "n{node} shows the block {block}, the oracle makes {:?}",
+                    own.map(|own| &own.header)
+                ));
             }
             if own.is_some_and(|own| block["certified"] == true && !own.certified) {
-                found.push(format!("n{node} shows block {index} certified; by the log it is not"));
+                found.push(format!(
+                    "n{node} shows block {index} certified; by the log it is not"
+                ));
             }
         }
     }
     for seen in &history.seals {
         let versions = judgement.book.versions(&seen.asset, seen.epoch);
-        let own = usize::try_from(seen.version).ok().and_then(|version| versions.get(version));
+        let own = usize::try_from(seen.version)
+            .ok()
+            .and_then(|version| versions.get(version));
         if own.is_none_or(|own| crate::oracle::digest::hex(own) != seen.digest) {
-            found.push(format!("n{} answered with {seen:?}, the oracle seals {:?}", seen.node, own.map(|own| crate::oracle::digest::hex(own))));
+            found.push(format!(
+                "n{} answered with {seen:?}, the oracle seals {:?}",
+                seen.node,
+                own.map(|own| crate::oracle::digest::hex(own))
+            ));
         }
     }
     found

@@ -14,8 +14,13 @@ pub(super) fn check(history: &History, book: &Book) -> Vec<String> {
     for (node, shown) in &history.shown {
         for ((asset, epoch, version), proof) in &shown.proofs {
             let versions = book.versions(asset, *epoch);
-            let Some(seal) = usize::try_from(*version).ok().and_then(|version| versions.get(version)) else {
-                found.push(format!("n{node} proves {asset}/{epoch} v{version}, which the oracle never sealed"));
+            let Some(seal) = usize::try_from(*version)
+                .ok()
+                .and_then(|version| versions.get(version))
+            else {
+                found.push(format!(
+                    "n{node} proves {asset}/{epoch} v{version}, which the oracle never sealed"
+                ));
                 continue;
             };
             if let Err(why) = sound(proof, seal, book) {
@@ -35,15 +40,32 @@ fn sound(proof: &Value, seal: &[u8; 32], book: &Book) -> Result<(), String> {
         return Err("its block doesn't hold the seal".to_owned());
     }
     // The first header, those between, and the one that was signed: each is the chain's, and none is left out.
-    let headers: Vec<&Value> = [&proof["header"]].into_iter().chain(proof["chain"].as_array().into_iter().flatten()).collect();
-    let indices = headers.iter().map(|header| index(header)).collect::<Result<Vec<_>, _>>()?;
-    let expected: Vec<u64> = book.blocks.range(indices[0]..).map(|(index, _)| *index).take(indices.len()).collect();
+    let headers: Vec<&Value> = [&proof["header"]]
+        .into_iter()
+        .chain(proof["chain"].as_array().into_iter().flatten())
+        .collect();
+    let indices = headers
+        .iter()
+        .map(|header| index(header))
+        .collect::<Result<Vec<_>, _>>()?;
+    let expected: Vec<u64> = book
+        .blocks
+        .range(indices[0]..)
+        .map(|(index, _)| *index)
+        .take(indices.len())
+        .collect();
     if indices != expected {
-        return Err(format!("its headers are of {indices:?}, the chain has {expected:?}"));
+        return Err(format!(
+            "its headers are of {indices:?}, the chain has {expected:?}"
+        ));
     }
-    let last = headers.last().and_then(|header| block(header)).ok_or("its last header is of no block")?;
+    let last = headers
+        .last()
+        .and_then(|header| block(header))
+        .ok_or("its last header is of no block")?;
     for header in &headers {
-        let bytes = serde_json::from_str::<Value>(&block(header).ok_or("a header of no block")?.header).unwrap_or_default();
+        let bytes = serde_json::from_str::<Value>(&block(header).ok_or("a header of no block")?.header)
+            .unwrap_or_default();
         if bytes != **header {
             return Err(format!("the header {header} differs from the chain's {bytes}"));
         }
@@ -53,12 +75,21 @@ fn sound(proof: &Value, seal: &[u8; 32], book: &Book) -> Result<(), String> {
         return Err("it certifies other bytes than the last header".to_owned());
     }
     let mut signers = BTreeSet::new();
-    for signature in proof["certificate"]["signatures"].as_array().into_iter().flatten() {
+    for signature in proof["certificate"]["signatures"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         let voter = last.voters.iter().flatten().find(|(_, key)| {
             key.is_some_and(|key| signature["protected"] == base64url(protected(&key).as_bytes()))
         });
-        let Some((node, Some(key))) = voter else { return Err("a signature of no voter at its index".to_owned()) };
-        let bytes = signature["signature"].as_str().and_then(from_base64url).and_then(|bytes| <[u8; 64]>::try_from(bytes).ok());
+        let Some((node, Some(key))) = voter else {
+            return Err("a signature of no voter at its index".to_owned());
+        };
+        let bytes = signature["signature"]
+            .as_str()
+            .and_then(from_base64url)
+            .and_then(|bytes| <[u8; 64]>::try_from(bytes).ok());
         let input = format!("{}.{payload}", base64url(protected(key).as_bytes()));
         if !bytes.is_some_and(|bytes| verifies(key, input.as_bytes(), &bytes)) {
             return Err(format!("the signature of n{node} is none"));
@@ -67,13 +98,20 @@ fn sound(proof: &Value, seal: &[u8; 32], book: &Book) -> Result<(), String> {
             return Err(format!("n{node} signs twice"));
         }
         if !last.signers.contains(node) {
-            return Err(format!("the signature of n{node} does not count by the log: {}", hex(&last.digest)));
+            return Err(format!(
+                "the signature of n{node} does not count by the log: {}",
+                hex(&last.digest)
+            ));
         }
     }
     for config in &last.voters {
         let signed = config.iter().filter(|(node, _)| signers.contains(node)).count();
         if signed < quorum(config.len()) {
-            return Err(format!("{signed} of {} voters signed, {} must", config.len(), quorum(config.len())));
+            return Err(format!(
+                "{signed} of {} voters signed, {} must",
+                config.len(),
+                quorum(config.len())
+            ));
         }
     }
     Ok(())

@@ -32,8 +32,13 @@ pub struct Directory(pub std::path::PathBuf);
 
 impl Platter for Directory {
     fn list(&self, dir: &str) -> Vec<String> {
-        let entries = std::fs::read_dir(self.0.join(dir)).into_iter().flatten().flatten();
-        let names: BTreeSet<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let entries = std::fs::read_dir(self.0.join(dir))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let names: BTreeSet<String> = entries
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
         names.into_iter().collect()
     }
 
@@ -128,25 +133,43 @@ impl Tail {
     /// Everything that came since the last call.
     pub fn news(&mut self, disk: &dyn Platter) -> News {
         let mut news = News::default();
-        let ids: BTreeSet<u64> = disk.list(DIR).iter().filter_map(|name| segment_id(name)).collect();
+        let ids: BTreeSet<u64> = disk
+            .list(DIR)
+            .iter()
+            .filter_map(|name| segment_id(name))
+            .collect();
         loop {
             if let Some(mut open) = self.open {
                 self.read_frames(disk, &mut open, &mut news.records);
                 self.open = Some(open);
             }
             let after = self.open.map_or(0, |open| open.id + 1);
-            let Some(id) = ids.range(after..).next().copied() else { return news };
-            let Some((salt, first_seq)) = read_head(disk, id) else { return news };
+            let Some(id) = ids.range(after..).next().copied() else {
+                return news;
+            };
+            let Some((salt, first_seq)) = read_head(disk, id) else {
+                return news;
+            };
             match self.next_seq.replace(first_seq) {
                 Some(expected) if expected < first_seq => {
-                    news.breaks.push(format!("segment {id} takes {} frames for granted that are not there", first_seq - expected));
+                    news.breaks.push(format!(
+                        "segment {id} takes {} frames for granted that are not there",
+                        first_seq - expected
+                    ));
                 }
                 Some(expected) if expected > first_seq => {
-                    news.breaks.push(format!("segment {id} has forgotten {} frames that were there", expected - first_seq));
+                    news.breaks.push(format!(
+                        "segment {id} has forgotten {} frames that were there",
+                        expected - first_seq
+                    ));
                 }
                 _ => {}
             }
-            self.open = Some(Open { id, salt, offset: SEGMENT_HEAD as u64 });
+            self.open = Some(Open {
+                id,
+                salt,
+                offset: SEGMENT_HEAD as u64,
+            });
         }
     }
 
@@ -154,12 +177,16 @@ impl Tail {
         let path = path(open.id);
         loop {
             let head = disk.read(&path, open.offset, FRAME_HEAD);
-            let Some((len, seq)) = frame_head(&head, open.salt) else { return };
+            let Some((len, seq)) = frame_head(&head, open.salt) else {
+                return;
+            };
             if self.next_seq != Some(seq) {
                 return;
             }
             let rest = disk.read(&path, open.offset + FRAME_HEAD as u64, len + 1);
-            let Some(record) = frame_body(&head, &rest, len).and_then(record) else { return };
+            let Some(record) = frame_body(&head, &rest, len).and_then(record) else {
+                return;
+            };
             records.push(record);
             open.offset += (FRAME_HEAD + len + 1) as u64;
             self.next_seq = Some(seq + 1);
@@ -180,7 +207,10 @@ fn path(id: u64) -> String {
 fn read_head(disk: &dyn Platter, id: u64) -> Option<(u32, u64)> {
     let bytes = disk.read(&path(id), 0, SEGMENT_HEAD);
     let (content, crc) = bytes.split_last_chunk::<4>()?;
-    if bytes.len() != SEGMENT_HEAD || !content.starts_with(MAGIC) || crc32c(content) != u32::from_be_bytes(*crc) {
+    if bytes.len() != SEGMENT_HEAD
+        || !content.starts_with(MAGIC)
+        || crc32c(content) != u32::from_be_bytes(*crc)
+    {
         return None;
     }
     let mut fields = Fields(content.get(48..)?.to_vec().into());
@@ -192,8 +222,13 @@ fn read_head(disk: &dyn Platter, id: u64) -> Option<(u32, u64)> {
 /// Length and number of the frame that these bytes begin.
 fn frame_head(head: &[u8], salt: u32) -> Option<(usize, u64)> {
     let mut fields = Fields(head.get(..FRAME_HEAD)?.to_vec().into());
-    let (len, seq, _batch, _body_crc, crc) =
-        (fields.u32()?, fields.u64()?, fields.u64()?, fields.u32()?, fields.u32()?);
+    let (len, seq, _batch, _body_crc, crc) = (
+        fields.u32()?,
+        fields.u64()?,
+        fields.u64()?,
+        fields.u32()?,
+        fields.u32()?,
+    );
     let whole = crc32c_append(salt, &head[..24]) == crc && fields.u8()? == HEAD_END && len > 0;
     whole.then_some((usize::try_from(len).ok()?, seq))
 }
@@ -208,7 +243,11 @@ struct Fields(Bytes);
 
 impl Fields {
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        (self.0.len() >= N).then(|| self.0.split_to(N))?.as_ref().try_into().ok()
+        (self.0.len() >= N)
+            .then(|| self.0.split_to(N))?
+            .as_ref()
+            .try_into()
+            .ok()
     }
 
     fn u8(&mut self) -> Option<u8> {
@@ -224,11 +263,17 @@ impl Fields {
     }
 
     fn leader(&mut self) -> Option<Leader> {
-        Some(Leader { term: self.u64()?, node: self.u64()? })
+        Some(Leader {
+            term: self.u64()?,
+            node: self.u64()?,
+        })
     }
 
     fn log_id(&mut self) -> Option<LogId> {
-        Some(LogId { leader: self.leader()?, index: self.u64()? })
+        Some(LogId {
+            leader: self.leader()?,
+            index: self.u64()?,
+        })
     }
 
     fn vote(&mut self) -> Option<Vote> {
@@ -302,7 +347,10 @@ pub fn snapshot(disk: &dyn Platter, index: u64) -> Option<SnapshotFile> {
     let mut fields = Fields(head.get(48..)?.to_vec().into());
     let (meta, len, crc) = (fields.u32()?, fields.u64()?, fields.u32()?);
     let body = disk.read(&path, HEAD as u64 + u64::from(meta), usize::try_from(len).ok()?);
-    (body.len() as u64 == len && crc32c(&body) == crc).then(|| SnapshotFile { index, body: body.into() })
+    (body.len() as u64 == len && crc32c(&body) == crc).then(|| SnapshotFile {
+        index,
+        body: body.into(),
+    })
 }
 
 /// The last header that a node says it has signed: the block's index and the header's digest.
@@ -316,6 +364,9 @@ pub fn signed(disk: &dyn Platter) -> Option<(u64, [u8; 32])> {
         let mut fields = Fields(content.get(8..)?.to_vec().into());
         Some((fields.u64()?, fields.u64()?, fields.array()?))
     };
-    let newest = [slot(0), slot(4_096)].into_iter().flatten().max_by_key(|(sequence, ..)| *sequence)?;
+    let newest = [slot(0), slot(4_096)]
+        .into_iter()
+        .flatten()
+        .max_by_key(|(sequence, ..)| *sequence)?;
     Some((newest.1, newest.2))
 }

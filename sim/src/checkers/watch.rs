@@ -52,12 +52,22 @@ pub struct Conclusion {
 impl Watch {
     /// Nothing seen yet. Of the excused nodes, whose disks or ledgers are damaged on purpose, nothing is asked.
     pub fn new(excused: BTreeSet<u64>) -> Self {
-        Watch { excused, ..Watch::default() }
+        Watch {
+            raft: Raft::new(excused.clone()),
+            attestations: Attestations::new(excused.clone()),
+            excused,
+            ..Watch::default()
+        }
     }
 
     /// Whether anything was found broken so far.
     pub fn is_broken(&self) -> bool {
         !self.violations.is_empty()
+    }
+
+    /// Which checkers have complained so far.
+    pub fn complained(&self) -> impl Iterator<Item = &'static str> {
+        self.violations.iter().map(|violation| violation.checker)
     }
 
     /// How far the log is committed, as far as anyone has shown.
@@ -66,7 +76,11 @@ impl Watch {
     }
 
     /// What is durable on the disks now; the version tells whether one may have changed since the last look.
-    pub fn look_at_disks<'a>(&mut self, at_ms: u64, disks: impl IntoIterator<Item = (u64, u64, &'a dyn Platter)>) {
+    pub fn look_at_disks<'a>(
+        &mut self,
+        at_ms: u64,
+        disks: impl IntoIterator<Item = (u64, u64, &'a dyn Platter)>,
+    ) {
         let mut changed = Vec::new();
         for (node, version, platter) in disks {
             let disk = self.disks.entry(node).or_default();
@@ -77,7 +91,8 @@ impl Watch {
         // What nodes say they have signed comes first: it must be there before the signature is anywhere else.
         for (node, platter) in &changed {
             if let Some((index, header)) = wal::signed(*platter) {
-                self.attestations.on_disk(*node, index, header, self.raft.committed_to());
+                self.attestations
+                    .on_disk(*node, index, header, self.raft.committed_to());
             }
         }
         for (node, platter) in changed {
@@ -109,7 +124,9 @@ impl Watch {
         if let Some(term) = leads {
             self.raft.leads(node, term);
         }
-        if let Some(applied) = applied.filter(|applied| self.raft.committed_to().is_none_or(|known| known < *applied)) {
+        if let Some(applied) =
+            applied.filter(|applied| self.raft.committed_to().is_none_or(|known| known < *applied))
+        {
             self.raft.applied(node, applied);
         }
         self.collect(at_ms);
@@ -118,10 +135,19 @@ impl Watch {
     /// All nodes, once faults have ended; `None` while they last, or while one of those that count doesn't run.
     pub fn look_at_all(&mut self, at_ms: u64, nodes: Option<&BTreeMap<u64, View>>) {
         let counting = nodes.map(|nodes| {
-            nodes.iter().filter(|(node, _)| !self.excused.contains(node)).map(|(node, view)| (*node, view.clone())).collect()
+            nodes
+                .iter()
+                .filter(|(node, _)| !self.excused.contains(node))
+                .map(|(node, view)| (*node, view.clone()))
+                .collect()
         });
         let found = self.recovery.look(at_ms, counting.as_ref());
         self.note(at_ms, found);
+    }
+
+    /// Notes what a checker that is asked elsewhere has found.
+    pub fn complain(&mut self, at_ms: u64, checker: &'static str, what: Option<String>) {
+        self.note(at_ms, what.into_iter().map(|what| (checker, what)).collect());
     }
 
     /// Counts a state that was reached.
@@ -142,16 +168,34 @@ impl Watch {
         if let Some(log) = self.raft.committed_log().filter(|log| !log.is_empty()) {
             self.replay(at_ms, history, &log);
         }
-        Conclusion { reached: coverage::of(&self.seen), violations: self.violations }
+        Conclusion {
+            reached: coverage::of(&self.seen),
+            violations: self.violations,
+        }
     }
 
     fn replay(&mut self, at_ms: u64, history: &History, log: &BTreeMap<u64, Payload>) {
         let (judgement, differences) = replay::check(log, &self.snapshots);
-        self.note(at_ms, differences.into_iter().map(|what| ("replay", what)).collect());
+        self.note(
+            at_ms,
+            differences.into_iter().map(|what| ("replay", what)).collect(),
+        );
         self.note(at_ms, differing(&judgement));
-        self.note(at_ms, self.attestations.check(&judgement.book, &self.excused));
-        self.note(at_ms, replay::shown(history, &judgement).into_iter().map(|what| ("replay", what)).collect());
-        self.note(at_ms, soundness::check(history, &judgement.book).into_iter().map(|what| ("certificate soundness", what)).collect());
+        self.note(at_ms, self.attestations.check(&judgement.book));
+        self.note(
+            at_ms,
+            replay::shown(history, &judgement)
+                .into_iter()
+                .map(|what| ("replay", what))
+                .collect(),
+        );
+        self.note(
+            at_ms,
+            soundness::check(history, &judgement.book)
+                .into_iter()
+                .map(|what| ("certificate soundness", what))
+                .collect(),
+        );
         for (at_ms, checker, what) in once::check(history, &judgement) {
             self.note(at_ms, vec![(checker, what)]);
         }
@@ -169,7 +213,13 @@ impl Watch {
 
     fn note(&mut self, at_ms: u64, found: Vec<Found>) {
         for (checker, what) in found {
-            if self.violations.iter().filter(|violation| violation.checker == checker).count() < KEPT {
+            if self
+                .violations
+                .iter()
+                .filter(|violation| violation.checker == checker)
+                .count()
+                < KEPT
+            {
                 crate::trace::record(format_args!("VIOLATION {checker}: {what}"));
                 self.violations.push(Violation { at_ms, checker, what });
             }
@@ -180,7 +230,10 @@ impl Watch {
 /// Keeps a snapshot, once for all nodes that have the same.
 fn keep(snapshots: &mut Snapshots, node: u64, index: u64, body: Bytes) {
     let of = snapshots.entry(index).or_default();
-    let same = of.iter().find(|(_, known)| *known == body).map(|(_, known)| known.clone());
+    let same = of
+        .iter()
+        .find(|(_, known)| *known == body)
+        .map(|(_, known)| known.clone());
     of.push((node, same.unwrap_or(body)));
 }
 
@@ -191,5 +244,9 @@ fn differing(judgement: &Judgement) -> Vec<Found> {
         Kind::Once => "exactly once",
         Kind::Certificate => "certificate soundness",
     };
-    judgement.differences.iter().map(|d| (checker(d.kind), format!("at {}: {}", d.index, d.what))).collect()
+    judgement
+        .differences
+        .iter()
+        .map(|d| (checker(d.kind), format!("at {}: {}", d.index, d.what)))
+        .collect()
 }

@@ -13,13 +13,23 @@ impl SimDisk {
 
 impl Platter for SimDisk {
     fn list(&self, dir: &str) -> Vec<String> {
-        self.0.lock().dirs.get(dir).map(|names| names.durable().keys().cloned().collect()).unwrap_or_default()
+        self.0
+            .lock()
+            .dirs
+            .get(dir)
+            .map(|names| names.durable().keys().cloned().collect())
+            .unwrap_or_default()
     }
 
     fn read(&self, path: &str, offset: u64, len: usize) -> Vec<u8> {
         let core = self.0.lock();
         let (dir, name) = split(path);
-        let id = core.dirs.get(dir).and_then(|names| names.durable().get(name).copied());
-        id.and_then(|id| core.files.get(&id)).map(|file| file.durable().read(offset, len)).unwrap_or_default()
+        let id = core
+            .dirs
+            .get(dir)
+            .and_then(|names| names.durable().get(name).copied());
+        id.and_then(|id| core.files.get(&id))
+            .map(|file| file.durable().read(offset, len))
+            .unwrap_or_default()
     }
 }

@@ -1,7 +1,7 @@
 //! What an envelope is answered, in words that the oracle, a ledger and a client's answer share.
 
-use super::model::{self, Contract, Oracle, Rule, Seal};
 use super::entry::{Action, Key, Settlement, Terms};
+use super::model::{self, Contract, Oracle, Rule, Seal};
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,16 +50,32 @@ fn refused(code: &str) -> Answer {
 /// What sections 2 to 5 answer to an action; those about nodes are not theirs.
 pub(super) fn answer(oracle: &mut Oracle, action: &Action, signer: &Key) -> Answer {
     let done = |result: Result<(), String>| result.map_or_else(Answer::Refused, |()| Answer::Done);
-    let sealed = |result: Result<Seal, String>| result.map_or_else(Answer::Refused, |seal| Answer::Sealed(seal.into()));
+    let sealed = |result: Result<Seal, String>| {
+        result.map_or_else(Answer::Refused, |seal| Answer::Sealed(seal.into()))
+    };
     match action {
-        Action::UpsertAsset { asset, rule: Some([from, to]), .. } => {
-            done(oracle.upsert(asset, Rule { from: from.clone(), to: to.clone() }))
-        }
-        Action::UpsertAsset { asset, rule: None, .. } => {
+        Action::UpsertAsset {
+            asset,
+            rule: Some([from, to]),
+            ..
+        } => done(oracle.upsert(
+            asset,
+            Rule {
+                from: from.clone(),
+                to: to.clone(),
+            },
+        )),
+        Action::UpsertAsset {
+            asset, rule: None, ..
+        } => {
             oracle.name(asset);
             Answer::Done
         }
-        Action::AddContract { terms, status, priority } => add_contract(oracle, terms, status, *priority),
+        Action::AddContract {
+            terms,
+            status,
+            priority,
+        } => add_contract(oracle, terms, status, *priority),
         Action::ChangeContract { contract, change } => change_contract(oracle, contract, change),
         Action::SetMeritOrder { asset, contracts } => set_merit_order(oracle, asset, contracts),
         Action::Settle { settlements } => settle(oracle, settlements),
@@ -68,7 +84,11 @@ pub(super) fn answer(oracle: &mut Oracle, action: &Action, signer: &Key) -> Answ
         Action::SealEpoch { epoch, under } => oracle
             .seal_epoch(*epoch, under.as_deref())
             .map_or_else(Answer::Refused, |(seals, held)| Answer::Epoch(seals, held)),
-        Action::SetAuditRule { asset, approvals, auditors } => {
+        Action::SetAuditRule {
+            asset,
+            approvals,
+            auditors,
+        } => {
             let approvals = usize::try_from(*approvals).unwrap_or(usize::MAX);
             if asset == model::ROOT {
                 refused("root_not_sealable")
@@ -89,7 +109,12 @@ pub(super) fn answer(oracle: &mut Oracle, action: &Action, signer: &Key) -> Answ
 
 fn add_contract(oracle: &mut Oracle, terms: &Terms, status: &str, priority: i64) -> Answer {
     // A refusal for what a contract is comes before one for its figures.
-    let figures = [Some(terms.energy), Some(terms.load_min), terms.load_max, terms.energy_total];
+    let figures = [
+        Some(terms.energy),
+        Some(terms.load_min),
+        terms.load_max,
+        terms.energy_total,
+    ];
     let negative = figures.into_iter().flatten().any(|figure| figure < 0);
     let out_of_range = negative || priority.unsigned_abs() > LARGEST;
     let contract = Contract {
@@ -120,7 +145,9 @@ fn add_contract(oracle: &mut Oracle, terms: &Terms, status: &str, priority: i64)
 }
 
 fn change_contract(oracle: &mut Oracle, contract: &str, change: &str) -> Answer {
-    let Some(known) = oracle.contracts.get_mut(contract) else { return refused("unknown_contract") };
+    let Some(known) = oracle.contracts.get_mut(contract) else {
+        return refused("unknown_contract");
+    };
     known.status = match (change, known.status.as_str()) {
         ("confirm", "proposed" | "active") | ("activate", "suspended" | "active") => "active",
         ("suspend", "active" | "suspended") => "suspended",
@@ -156,7 +183,9 @@ fn settle(oracle: &mut Oracle, settlements: &[Settlement]) -> Answer {
         if s.meter == model::ROOT {
             return refused("root_is_no_meter");
         }
-        if i128::from(s.consumption).abs() > LARGEST_SETTLEMENT || i128::from(s.co2eq).abs() > LARGEST_SETTLEMENT {
+        if i128::from(s.consumption).abs() > LARGEST_SETTLEMENT
+            || i128::from(s.co2eq).abs() > LARGEST_SETTLEMENT
+        {
             return refused("out_of_range");
         }
     }
@@ -184,6 +213,10 @@ fn approve(oracle: &mut Oracle, asset: &str, epoch: u64, signer: &Key) -> Answer
         return refused("not_auditor");
     }
     oracle.approvals.insert((asset.to_owned(), epoch, signer));
-    let given = |auditor: &&String| oracle.approvals.contains(&(asset.to_owned(), epoch, (*auditor).clone()));
+    let given = |auditor: &&String| {
+        oracle
+            .approvals
+            .contains(&(asset.to_owned(), epoch, (*auditor).clone()))
+    };
     Answer::Approved(auditors.iter().filter(given).count())
 }

@@ -100,7 +100,9 @@ impl Book {
     /// An entry that holds these bytes; `state` is the ledger's running digest after it.
     pub fn apply(&mut self, index: u64, bytes: &[u8], state: Hash) -> Applied {
         let mut applied = Applied::default();
-        let Some(entry) = entry::decode(bytes) else { return applied };
+        let Some(entry) = entry::decode(bytes) else {
+            return applied;
+        };
         self.now = self.now.max(entry.at);
         let now = self.now;
         self.nonces.retain(|_, known| known.not_after >= now);
@@ -116,7 +118,10 @@ impl Book {
                 }
             }
             Body::Attestations(attestations) => {
-                applied.attested = attestations.iter().map(|attestation| self.attest(attestation).err()).collect();
+                applied.attested = attestations
+                    .iter()
+                    .map(|attestation| self.attest(attestation).err())
+                    .collect();
                 applied.certified = self.certify();
             }
             Body::Tick => {}
@@ -136,7 +141,9 @@ impl Book {
 
     /// The digests of the versions of a seal.
     pub fn versions(&self, asset: &str, epoch: u64) -> &[Hash] {
-        self.seals.get(&(asset.to_owned(), epoch)).map_or(&[], Vec::as_slice)
+        self.seals
+            .get(&(asset.to_owned(), epoch))
+            .map_or(&[], Vec::as_slice)
     }
 
     /// Statements in booking order, with their ids.
@@ -177,18 +184,28 @@ impl Book {
             return answered(known.answer.clone(), known.index, true);
         }
         let answer = self.execute(index, envelope, applied);
-        let remembered = Remembered { not_after: envelope.not_after, action, answer: answer.clone(), index };
+        let remembered = Remembered {
+            not_after: envelope.not_after,
+            action,
+            answer: answer.clone(),
+            index,
+        };
         self.nonces.insert((envelope.signer, envelope.nonce), remembered);
         answered(answer, index, false)
     }
 
     /// Whether an envelope is let in: known signer, right signature, in time.
     fn admissible(&self, envelope: &Envelope) -> Result<(), &'static str> {
-        let (Some(genesis), Some(cluster)) = (&self.genesis, &self.cluster) else { return Err("no_genesis") };
+        let (Some(genesis), Some(cluster)) = (&self.genesis, &self.cluster) else {
+            return Err("no_genesis");
+        };
         let listed = genesis.admins.contains(&envelope.signer) || genesis.gateways.contains(&envelope.signer);
         let audits = |asset: &str| {
             let auditor = digest::hex(&envelope.signer);
-            self.oracle.audit.get(asset).is_some_and(|(_, auditors)| auditors.contains(&auditor))
+            self.oracle
+                .audit
+                .get(asset)
+                .is_some_and(|(_, auditors)| auditors.contains(&auditor))
         };
         if !listed && !matches!(&envelope.action, Action::Approve { asset, .. } if audits(asset)) {
             return Err("unknown_signer");
@@ -208,9 +225,15 @@ impl Book {
 
     fn execute(&mut self, index: u64, envelope: &Envelope, applied: &mut Applied) -> Answer {
         let refused = |code: &str| Answer::Refused(code.to_owned());
-        let admin = self.genesis.as_ref().is_some_and(|g| g.development || g.admins.contains(&envelope.signer));
+        let admin = self
+            .genesis
+            .as_ref()
+            .is_some_and(|g| g.development || g.admins.contains(&envelope.signer));
         match &envelope.action {
-            Action::SetAuditRule { .. } | Action::RegisterNode { .. } | Action::RevokeNode { .. } | Action::PromoteNode { .. }
+            Action::SetAuditRule { .. }
+            | Action::RegisterNode { .. }
+            | Action::RevokeNode { .. }
+            | Action::PromoteNode { .. }
                 if !admin =>
             {
                 return refused("not_admin");
@@ -230,7 +253,12 @@ impl Book {
         let known_seals = self.oracle.seals.len();
         let oracle = &mut self.oracle;
         let answer = match &envelope.action {
-            Action::UpsertAsset { asset, kind, metadata, rule } => {
+            Action::UpsertAsset {
+                asset,
+                kind,
+                metadata,
+                rule,
+            } => {
                 let mut merged = self.metadata.get(asset).cloned().unwrap_or_default();
                 merged.extend(metadata.clone());
                 let fields: usize = merged.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -260,32 +288,58 @@ impl Book {
             let position = applied.booked.len() as u64;
             let hash = digest::statement(index, position, s);
             for side in [&s.from, &s.to] {
-                self.journals.entry((side.clone(), s.epoch)).or_default().push(hash);
+                self.journals
+                    .entry((side.clone(), s.epoch))
+                    .or_default()
+                    .push(hash);
             }
             self.ids.push((index, position));
             applied.booked.push((position, s.clone()));
         }
         for seal in &self.oracle.seals[known_seals..] {
             let hash = self.seal_digest(seal);
-            self.seals.entry((seal.asset.clone(), seal.epoch)).or_default().push(hash);
+            self.seals
+                .entry((seal.asset.clone(), seal.epoch))
+                .or_default()
+                .push(hash);
             applied.seals.push(hash);
         }
     }
 
     fn seal_digest(&self, seal: &Seal) -> Hash {
         let key = (seal.asset.clone(), seal.epoch);
-        let previous = self.seals.get(&key).and_then(|versions| versions.last()).copied().unwrap_or_default();
-        let journal = self.journals.get(&key).map_or(&[][..], |journal| &journal[..seal.watermark.min(journal.len())]);
-        let approvals: Vec<Key> =
-            seal.approvals.iter().filter_map(|key| hex::decode(key).ok()?.try_into().ok()).collect();
-        digest::seal(&self.cluster.unwrap_or_default(), &previous, &digest::root(journal), seal, &approvals)
+        let previous = self
+            .seals
+            .get(&key)
+            .and_then(|versions| versions.last())
+            .copied()
+            .unwrap_or_default();
+        let journal = self
+            .journals
+            .get(&key)
+            .map_or(&[][..], |journal| &journal[..seal.watermark.min(journal.len())]);
+        let approvals: Vec<Key> = seal
+            .approvals
+            .iter()
+            .filter_map(|key| hex::decode(key).ok()?.try_into().ok())
+            .collect();
+        digest::seal(
+            &self.cluster.unwrap_or_default(),
+            &previous,
+            &digest::root(journal),
+            seal,
+            &approvals,
+        )
     }
 
     fn register(&mut self, node: u64, key: Key) -> Answer {
         if self.removed.contains(&node) {
             return Answer::Refused("node_removed".to_owned());
         }
-        let anothers = self.keys.iter().any(|(other, theirs)| *other != node && *theirs == key);
+        let anothers = self
+            .keys
+            .iter()
+            .any(|(other, theirs)| *other != node && *theirs == key);
         if anothers || self.revoked.contains(&key) {
             return Answer::Refused("key_taken".to_owned());
         }
@@ -299,7 +353,9 @@ impl Book {
         if self.voters.iter().all(|voter| *voter == node) {
             return Answer::Refused("last_voter".to_owned());
         }
-        let Some(key) = self.keys.remove(&node) else { return Answer::Refused("unknown_node".to_owned()) };
+        let Some(key) = self.keys.remove(&node) else {
+            return Answer::Refused("unknown_node".to_owned());
+        };
         self.voters.remove(&node);
         self.removed.insert(node);
         self.revoked.insert(key);
@@ -307,8 +363,16 @@ impl Book {
     }
 
     fn block(&mut self, index: u64, seals: Vec<Hash>, state: Hash) {
-        let previous = self.blocks.last_key_value().map_or([0; 32], |(_, block)| block.digest);
-        let config = |nodes: &BTreeSet<u64>| nodes.iter().map(|node| (*node, self.keys.get(node).copied())).collect();
+        let previous = self
+            .blocks
+            .last_key_value()
+            .map_or([0; 32], |(_, block)| block.digest);
+        let config = |nodes: &BTreeSet<u64>| {
+            nodes
+                .iter()
+                .map(|node| (*node, self.keys.get(node).copied()))
+                .collect()
+        };
         let voters: Vec<Vec<_>> = self.configs.iter().map(config).collect();
         let hex = |hash: &Hash| digest::hex(hash);
         let header = format!(
@@ -321,13 +385,24 @@ impl Book {
             hex(&digest::voters(&voters)),
         );
         let digest = digest::digest("header", header.as_bytes());
-        let block = Block { header, digest, seals, voters, signers: BTreeSet::new(), certified: false };
+        let block = Block {
+            header,
+            digest,
+            seals,
+            voters,
+            signers: BTreeSet::new(),
+            certified: false,
+        };
         self.blocks.insert(index, block);
     }
 
     fn attest(&mut self, attestation: &Attestation) -> Result<(), &'static str> {
         let block = self.blocks.get_mut(&attestation.index).ok_or("unknown_block")?;
-        let voter = block.voters.iter().flatten().find(|(node, _)| *node == attestation.node);
+        let voter = block
+            .voters
+            .iter()
+            .flatten()
+            .find(|(node, _)| *node == attestation.node);
         let key = voter.and_then(|(_, key)| *key).ok_or("not_a_voter")?;
         if self.revoked.contains(&key) {
             return Err("key_revoked");
@@ -346,9 +421,17 @@ impl Book {
     }
 
     fn certify(&mut self) -> Vec<u64> {
-        let newest = self.blocks.iter().rev().find(|(_, block)| !block.certified && block.has_quorum()).map(|(i, _)| *i);
+        let newest = self
+            .blocks
+            .iter()
+            .rev()
+            .find(|(_, block)| !block.certified && block.has_quorum())
+            .map(|(i, _)| *i);
         let Some(newest) = newest else { return Vec::new() };
-        let certified = self.blocks.range_mut(..=newest).filter(|(_, block)| !block.certified);
+        let certified = self
+            .blocks
+            .range_mut(..=newest)
+            .filter(|(_, block)| !block.certified);
         certified
             .map(|(index, block)| {
                 block.certified = true;
@@ -363,7 +446,10 @@ impl Block {
     pub fn has_quorum(&self) -> bool {
         !self.voters.is_empty()
             && self.voters.iter().all(|config| {
-                let signed = config.iter().filter(|(node, _)| self.signers.contains(node)).count();
+                let signed = config
+                    .iter()
+                    .filter(|(node, _)| self.signers.contains(node))
+                    .count();
                 !config.is_empty() && signed >= quorum(config.len())
             })
     }

@@ -23,18 +23,30 @@ pub fn digest(kind: &str, bytes: &[u8]) -> Hash {
 pub fn root(leaves: &[Hash]) -> Hash {
     match leaves {
         [] => Sha256::digest([]).into(),
-        [leaf] => Sha256::new().chain_update([0]).chain_update(leaf).finalize().into(),
+        [leaf] => Sha256::new()
+            .chain_update([0])
+            .chain_update(leaf)
+            .finalize()
+            .into(),
         _ => {
             let left = leaves.len().next_power_of_two() / 2;
             let (a, b) = leaves.split_at(left);
-            Sha256::new().chain_update([1]).chain_update(root(a)).chain_update(root(b)).finalize().into()
+            Sha256::new()
+                .chain_update([1])
+                .chain_update(root(a))
+                .chain_update(root(b))
+                .finalize()
+                .into()
         }
     }
 }
 
 /// Whether a signature is this key's, by the strict rules that all nodes must share.
 pub fn verifies(key: &Key, message: &[u8], signature: &[u8; 64]) -> bool {
-    VerifyingKey::from_bytes(key).is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
+    VerifyingKey::from_bytes(key).is_ok_and(|key| {
+        key.verify_strict(message, &Signature::from_bytes(signature))
+            .is_ok()
+    })
 }
 
 /// base64url without padding.
@@ -65,7 +77,11 @@ pub fn protected(key: &Key) -> String {
 
 /// Whether a node signed these bytes of a block header.
 pub fn signs_header(key: &Key, header: &str, signature: &[u8; 64]) -> bool {
-    let input = format!("{}.{}", base64url(protected(key).as_bytes()), base64url(header.as_bytes()));
+    let input = format!(
+        "{}.{}",
+        base64url(protected(key).as_bytes()),
+        base64url(header.as_bytes())
+    );
     verifies(key, input.as_bytes(), signature)
 }
 
@@ -117,7 +133,13 @@ impl Bytes {
 /// The digest of a statement with the id `index.position`.
 pub fn statement(index: u64, position: u64, s: &Statement) -> Hash {
     let mut out = Bytes::default();
-    out.int(index.into()).int(position.into()).name(&s.from).name(&s.to).int(s.epoch.into()).int(s.energy).int(s.co2);
+    out.int(index.into())
+        .int(position.into())
+        .name(&s.from)
+        .name(&s.to)
+        .int(s.epoch.into())
+        .int(s.energy)
+        .int(s.co2);
     out.name(s.kind).name(&s.label);
     out.option(s.meter.as_deref(), |out, meter| {
         out.name(meter);
@@ -134,16 +156,30 @@ pub fn statement(index: u64, position: u64, s: &Statement) -> Hash {
 /// The digest of a seal's content.
 pub fn seal(cluster: &Hash, previous: &Hash, journal: &Hash, s: &Seal, approvals: &[Key]) -> Hash {
     let mut out = Bytes::default();
-    out.raw(cluster).name(&s.asset).int(s.epoch.into()).int(wide(s.version)).int(wide(s.watermark));
-    out.raw(previous).raw(journal).name(&s.upstream_from).name(&s.upstream_to);
-    for figure in [s.residual, s.position, s.energy_in, s.energy_out, s.co2_in, s.co2_out] {
+    out.raw(cluster)
+        .name(&s.asset)
+        .int(s.epoch.into())
+        .int(wide(s.version))
+        .int(wide(s.watermark));
+    out.raw(previous)
+        .raw(journal)
+        .name(&s.upstream_from)
+        .name(&s.upstream_to);
+    for figure in [
+        s.residual,
+        s.position,
+        s.energy_in,
+        s.energy_out,
+        s.co2_in,
+        s.co2_out,
+    ] {
         out.int(figure);
     }
     out.count(s.contracts.len());
     for (contract, energy, reason) in &s.contracts {
         out.name(contract).int(*energy).option(*reason, |out, reason| {
-        out.name(reason);
-    });
+            out.name(reason);
+        });
     }
     out.count(approvals.len());
     approvals.iter().for_each(|key| {
@@ -160,8 +196,8 @@ pub fn voters(configs: &[Vec<(u64, Option<Key>)>]) -> Hash {
         out.count(config.len());
         for (node, key) in config {
             out.int((*node).into()).option(*key, |out, key| {
-        out.raw(&key);
-    });
+                out.raw(&key);
+            });
         }
     }
     digest("voters", &out.0)
@@ -177,7 +213,10 @@ mod tests {
 
     #[test]
     fn known_values() {
-        assert_eq!(hex(&root(&[])), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            hex(&root(&[])),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
         // RFC 6962's tree of one empty leaf's hash would hash bytes, ours hashes digests: leaf(0^32).
         assert_eq!(root(&[[0; 32]]), <Hash>::from(Sha256::digest([0; 33])));
         assert_eq!(base64url(b"any carnal pleas"), "YW55IGNhcm5hbCBwbGVhcw");
@@ -193,9 +232,17 @@ mod tests {
     #[test]
     fn a_tree_of_three_leans_left() {
         let node = |a: Hash, b: Hash| -> Hash {
-            Sha256::new().chain_update([1]).chain_update(a).chain_update(b).finalize().into()
+            Sha256::new()
+                .chain_update([1])
+                .chain_update(a)
+                .chain_update(b)
+                .finalize()
+                .into()
         };
         let leaf = |n: u8| root(&[[n; 32]]);
-        assert_eq!(root(&[[1; 32], [2; 32], [3; 32]]), node(node(leaf(1), leaf(2)), leaf(3)));
+        assert_eq!(
+            root(&[[1; 32], [2; 32], [3; 32]]),
+            node(node(leaf(1), leaf(2)), leaf(3))
+        );
     }
 }

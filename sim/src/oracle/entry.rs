@@ -129,21 +129,65 @@ pub struct Terms {
 
 /// What clients can ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the words of the specification's sections 8 and 9, as they stand there")]
+#[expect(
+    missing_docs,
+    reason = "the words of the specification's sections 8 and 9, as they stand there"
+)]
 pub enum Action {
-    UpsertAsset { asset: String, kind: Option<String>, rule: Option<[Option<String>; 2]>, metadata: BTreeMap<String, String> },
-    AddContract { terms: Terms, status: String, priority: i64 },
-    ChangeContract { contract: String, change: String },
-    SetMeritOrder { asset: String, contracts: Vec<String> },
-    Settle { settlements: Vec<Settlement> },
-    Seal { asset: String, epoch: u64 },
-    Correct { asset: String, epoch: u64 },
-    SealEpoch { epoch: u64, under: Option<String> },
-    SetAuditRule { asset: String, approvals: u64, auditors: Vec<Key> },
-    Approve { asset: String, epoch: u64 },
-    RegisterNode { node: u64, key: Key, peer: Option<String> },
-    RevokeNode { node: u64 },
-    PromoteNode { node: u64 },
+    UpsertAsset {
+        asset: String,
+        kind: Option<String>,
+        rule: Option<[Option<String>; 2]>,
+        metadata: BTreeMap<String, String>,
+    },
+    AddContract {
+        terms: Terms,
+        status: String,
+        priority: i64,
+    },
+    ChangeContract {
+        contract: String,
+        change: String,
+    },
+    SetMeritOrder {
+        asset: String,
+        contracts: Vec<String>,
+    },
+    Settle {
+        settlements: Vec<Settlement>,
+    },
+    Seal {
+        asset: String,
+        epoch: u64,
+    },
+    Correct {
+        asset: String,
+        epoch: u64,
+    },
+    SealEpoch {
+        epoch: u64,
+        under: Option<String>,
+    },
+    SetAuditRule {
+        asset: String,
+        approvals: u64,
+        auditors: Vec<Key>,
+    },
+    Approve {
+        asset: String,
+        epoch: u64,
+    },
+    RegisterNode {
+        node: u64,
+        key: Key,
+        peer: Option<String>,
+    },
+    RevokeNode {
+        node: u64,
+    },
+    PromoteNode {
+        node: u64,
+    },
 }
 
 /// The entry of these bytes; `None` if they are none.
@@ -200,7 +244,11 @@ impl Reader<'_> {
     }
 
     fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
-        if self.flag()? { read(self).map(Some) } else { Some(None) }
+        if self.flag()? {
+            read(self).map(Some)
+        } else {
+            Some(None)
+        }
     }
 
     fn list<T>(&mut self, mut read: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
@@ -255,11 +303,24 @@ impl Reader<'_> {
         let (span, action) = self.spanned(Self::action)?;
         let signed = self.bytes[start..self.at].to_vec();
         let action_bytes = self.bytes[span].to_vec();
-        Some(Envelope { signer, nonce, not_after, action, action_bytes, signed, signature: self.array()? })
+        Some(Envelope {
+            signer,
+            nonce,
+            not_after,
+            action,
+            action_bytes,
+            signed,
+            signature: self.array()?,
+        })
     }
 
     fn attestation(&mut self) -> Option<Attestation> {
-        Some(Attestation { node: self.uint()?, index: self.uint()?, header: self.array()?, signature: self.array()? })
+        Some(Attestation {
+            node: self.uint()?,
+            index: self.uint()?,
+            header: self.array()?,
+            signature: self.array()?,
+        })
     }
 
     fn action(&mut self) -> Option<Action> {
@@ -268,18 +329,53 @@ impl Reader<'_> {
                 asset: self.name()?,
                 kind: self.option(Self::text)?,
                 rule: self.option(|from| Some([from.option(Self::name)?, from.option(Self::name)?]))?,
-                metadata: self.list(|from| Some((from.text()?, from.text()?)))?.into_iter().collect(),
+                metadata: self
+                    .list(|from| Some((from.text()?, from.text()?)))?
+                    .into_iter()
+                    .collect(),
             },
-            1 => Action::AddContract { terms: self.terms()?, status: self.name()?, priority: self.int()? },
-            2 => Action::ChangeContract { contract: self.name()?, change: self.name()? },
-            3 => Action::SetMeritOrder { asset: self.name()?, contracts: self.list(Self::name)? },
-            4 => Action::Settle { settlements: self.list(Self::settlement)? },
-            5 => Action::Seal { asset: self.name()?, epoch: self.uint()? },
-            6 => Action::Correct { asset: self.name()?, epoch: self.uint()? },
-            7 => Action::SealEpoch { epoch: self.uint()?, under: self.option(Self::name)? },
-            8 => Action::SetAuditRule { asset: self.name()?, approvals: self.uint()?, auditors: self.list(Self::array)? },
-            9 => Action::Approve { asset: self.name()?, epoch: self.uint()? },
-            10 => Action::RegisterNode { node: self.uint()?, key: self.array()?, peer: self.option(Self::text)? },
+            1 => Action::AddContract {
+                terms: self.terms()?,
+                status: self.name()?,
+                priority: self.int()?,
+            },
+            2 => Action::ChangeContract {
+                contract: self.name()?,
+                change: self.name()?,
+            },
+            3 => Action::SetMeritOrder {
+                asset: self.name()?,
+                contracts: self.list(Self::name)?,
+            },
+            4 => Action::Settle {
+                settlements: self.list(Self::settlement)?,
+            },
+            5 => Action::Seal {
+                asset: self.name()?,
+                epoch: self.uint()?,
+            },
+            6 => Action::Correct {
+                asset: self.name()?,
+                epoch: self.uint()?,
+            },
+            7 => Action::SealEpoch {
+                epoch: self.uint()?,
+                under: self.option(Self::name)?,
+            },
+            8 => Action::SetAuditRule {
+                asset: self.name()?,
+                approvals: self.uint()?,
+                auditors: self.list(Self::array)?,
+            },
+            9 => Action::Approve {
+                asset: self.name()?,
+                epoch: self.uint()?,
+            },
+            10 => Action::RegisterNode {
+                node: self.uint()?,
+                key: self.array()?,
+                peer: self.option(Self::text)?,
+            },
             11 => Action::RevokeNode { node: self.uint()? },
             12 => Action::PromoteNode { node: self.uint()? },
             _ => return None,

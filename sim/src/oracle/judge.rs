@@ -101,7 +101,15 @@ impl Judgement {
             }
         }
         self.states.insert(index, self.ledger.state().to_string());
-        // Everything after the first difference follows from it: a few say enough, and a story is for people.
+    }
+
+    /// As [`Judgement::apply`], with a ledger that does something else.
+    #[cfg(test)]
+    pub(crate) fn apply_falsified(&mut self, index: u64, bytes: &Bytes, falsify: fn(&mut Applied)) {
+        let mut ours = self.ledger.apply_raw(index, bytes);
+        let theirs = self.book.apply(index, bytes, self.ledger.state().0);
+        falsify(&mut ours);
+        self.compare(&ours, &theirs);
     }
 
     fn count(&mut self, what: &'static str) {
@@ -117,18 +125,33 @@ impl Judgement {
     fn compare(&mut self, ours: &Applied, theirs: &book::Applied) {
         let index = ours.index;
         if ours.answers.len() != theirs.answers.len() {
-            let what = format!("{} answers, the oracle gives {}", ours.answers.len(), theirs.answers.len());
+            let what = format!(
+                "{} answers, the oracle gives {}",
+                ours.answers.len(),
+                theirs.answers.len()
+            );
             self.differ(index, Kind::Result, what);
         }
         for (a, b) in ours.answers.iter().zip(&theirs.answers) {
             let (told, expected) = (told_by_ledger(&a.outcome), told(&b.answer));
             let who = format!("{}/{}", hex(&b.signer[..4]), hex(&b.nonce[..4]));
             if a.duplicate != b.duplicate {
-                let what = format!("{who} is a retry: {}; the oracle says {}", a.duplicate, b.duplicate);
+                let what = format!(
+                    "{who} is a retry: {}; the oracle says {}",
+                    a.duplicate, b.duplicate
+                );
                 self.differ(index, Kind::Once, what);
             } else if told != expected {
-                let kind = kind_of(&told).max(kind_of(&expected)).max(if a.duplicate { Kind::Once } else { Kind::Result });
-                self.differ(index, kind, format!("{who} is answered \"{told}\"; the oracle says \"{expected}\""));
+                let kind = kind_of(&told).max(kind_of(&expected)).max(if a.duplicate {
+                    Kind::Once
+                } else {
+                    Kind::Result
+                });
+                self.differ(
+                    index,
+                    kind,
+                    format!("{who} is answered \"{told}\"; the oracle says \"{expected}\""),
+                );
             }
         }
         self.compare_bookings(ours, theirs);
@@ -149,14 +172,29 @@ impl Judgement {
                 _ => {}
             }
         }
-        let plain: Vec<_> = statements.iter().map(|s| (u64::from(s.id.position), plain(s))).collect();
+        let plain: Vec<_> = statements
+            .iter()
+            .map(|s| (u64::from(s.id.position), plain(s)))
+            .collect();
         if plain != theirs.booked {
-            let at = plain.iter().zip(&theirs.booked).position(|(a, b)| a != b).unwrap_or(plain.len().min(theirs.booked.len()));
-            let what = format!("booked {:?}; the oracle books {:?}", plain.get(at), theirs.booked.get(at));
+            let at = plain
+                .iter()
+                .zip(&theirs.booked)
+                .position(|(a, b)| a != b)
+                .unwrap_or(plain.len().min(theirs.booked.len()));
+            let what = format!(
+                "booked {:?}; the oracle books {:?}",
+                plain.get(at),
+                theirs.booked.get(at)
+            );
             self.differ(index, Kind::Result, what);
         } else if seals != theirs.seals {
             let at = seals.iter().zip(&theirs.seals).position(|(a, b)| a != b);
-            let what = format!("{} seals, the oracle makes {}; they part at {at:?}", seals.len(), theirs.seals.len());
+            let what = format!(
+                "{} seals, the oracle makes {}; they part at {at:?}",
+                seals.len(),
+                theirs.seals.len()
+            );
             self.differ(index, Kind::Result, what);
         }
     }
@@ -166,16 +204,29 @@ impl Judgement {
         let made = ours.block.as_ref().map(ledger::block::Header::to_json);
         let expected = self.book.blocks.get(&index).map(|block| block.header.clone());
         if made != expected {
-            self.differ(index, Kind::Certificate, format!("the block is {made:?}; the oracle's is {expected:?}"));
+            self.differ(
+                index,
+                Kind::Certificate,
+                format!("the block is {made:?}; the oracle's is {expected:?}"),
+            );
         }
-        let codes: Vec<Option<&str>> =
-            ours.attestations.iter().map(|answer| answer.result.as_ref().err().map(Refusal::code)).collect();
+        let codes: Vec<Option<&str>> = ours
+            .attestations
+            .iter()
+            .map(|answer| answer.result.as_ref().err().map(Refusal::code))
+            .collect();
         if codes != theirs.attested {
-            let what = format!("signatures are answered {codes:?}; the oracle says {:?}", theirs.attested);
+            let what = format!(
+                "signatures are answered {codes:?}; the oracle says {:?}",
+                theirs.attested
+            );
             self.differ(index, Kind::Certificate, what);
         }
         if ours.certified != theirs.certified {
-            let what = format!("certifies the blocks {:?}; the oracle {:?}", ours.certified, theirs.certified);
+            let what = format!(
+                "certifies the blocks {:?}; the oracle {:?}",
+                ours.certified, theirs.certified
+            );
             self.differ(index, Kind::Certificate, what);
         }
     }
@@ -189,11 +240,17 @@ impl Judgement {
             }
             let code = answered.answer.code().map(str::to_owned);
             // What was not even let in may come again, and be let in then.
-            if code.as_deref().is_none_or(|code| kind_of(&format!("refused: {code}")) == Kind::Result || code == "not_admin") {
+            if code.as_deref().is_none_or(|code| {
+                kind_of(&format!("refused: {code}")) == Kind::Result || code == "not_admin"
+            }) {
                 self.first_answers.push((answered.nonce, answered.index, code));
             }
             for seal in answered.answer.seals() {
-                self.count(if seal.version == 0 { "a seal" } else { "a corrected seal" });
+                self.count(if seal.version == 0 {
+                    "a seal"
+                } else {
+                    "a corrected seal"
+                });
                 for (_, _, reason) in &seal.contracts {
                     self.count(match reason {
                         None => "a contract served",
@@ -219,7 +276,13 @@ impl Judgement {
             }
         }
         for (_, s) in &applied.booked {
-            let late = |side: &String| self.book.oracle.seals.iter().any(|seal| seal.asset == *side && seal.epoch == s.epoch);
+            let late = |side: &String| {
+                self.book
+                    .oracle
+                    .seals
+                    .iter()
+                    .any(|seal| seal.asset == *side && seal.epoch == s.epoch)
+            };
             if s.kind == "metered" && s.meter.as_ref().is_some_and(late) {
                 self.count("a late value");
             }
@@ -244,8 +307,13 @@ impl Default for Judgement {
 
 /// What about an answer of this code is.
 fn kind_of(told: &str) -> Kind {
-    match told.strip_prefix("refused: ").and_then(|rest| rest.split(' ').next()) {
-        Some("unknown_signer" | "bad_signature" | "expired" | "not_after_too_far" | "not_admin") => Kind::Authority,
+    match told
+        .strip_prefix("refused: ")
+        .and_then(|rest| rest.split(' ').next())
+    {
+        Some("unknown_signer" | "bad_signature" | "expired" | "not_after_too_far" | "not_admin") => {
+            Kind::Authority
+        }
         Some("nonce_reused") => Kind::Once,
         _ => Kind::Result,
     }
@@ -264,7 +332,9 @@ fn told(answer: &Answer) -> String {
         }
         Answer::Sealed(seal) => format!("sealed: {}/{} v{}", seal.asset, seal.epoch, seal.version),
         Answer::Epoch(seals, held) => {
-            let seals = seals.iter().map(|seal| format!("{}/{} v{}", seal.asset, seal.epoch, seal.version));
+            let seals = seals
+                .iter()
+                .map(|seal| format!("{}/{} v{}", seal.asset, seal.epoch, seal.version));
             format!("sealed: {:?}, held: {held:?}", seals.collect::<Vec<_>>())
         }
         Answer::Approved(approvals) => format!("approved: {approvals}"),
@@ -294,8 +364,10 @@ fn told_by_ledger(outcome: &Outcome) -> String {
         Outcome::Sealed { seal, .. } => format!("sealed: {seal}"),
         Outcome::EpochSealed { seals, held, .. } => {
             let seals: Vec<String> = seals.iter().map(ToString::to_string).collect();
-            let held: Vec<(String, String)> =
-                held.iter().map(|held| (held.asset.to_string(), code(&held.refusal))).collect();
+            let held: Vec<(String, String)> = held
+                .iter()
+                .map(|held| (held.asset.to_string(), code(&held.refusal)))
+                .collect();
             format!("sealed: {seals:?}, held: {held:?}")
         }
         Outcome::Approved { approvals, .. } => format!("approved: {approvals}"),
