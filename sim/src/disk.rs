@@ -83,6 +83,8 @@ struct Core {
     mounts: u64,
     locked: bool,
     fail_next_sync: bool,
+    /// The last mount under which a sync failed.
+    failed_mount: Option<u64>,
     syncs: u64,
     synced_bytes: u64,
     /// Changes with what is on the platter.
@@ -101,6 +103,7 @@ impl SimDisk {
             mounts: 0,
             locked: false,
             fail_next_sync: false,
+            failed_mount: None,
             syncs: 0,
             synced_bytes: 0,
             durable_version: 0,
@@ -184,6 +187,12 @@ impl SimDisk {
     /// The next sync fails.
     pub fn fail_next_sync(&self) {
         self.0.lock().fail_next_sync = true;
+    }
+
+    /// Whether a sync has failed in the life of the process that uses it now.
+    pub fn sync_failed(&self) -> bool {
+        let core = self.0.lock();
+        core.failed_mount == Some(core.mounts)
     }
 
     /// Flips a bit of a file on the platter. False if there is no such byte.
@@ -326,7 +335,14 @@ impl Mount {
             done(core, mark, fails)?;
             trace::record(format_args!("disk sync {what} {ms} ms{}", if fails { " failed" } else { "" }));
             timeline::sync(ms, fails);
-            if fails { Err(io_error(what)) } else { Ok(()) }
+            if fails {
+                // The record of what was signed is no part of the replica: a node that can't write it signs no more.
+                if !what.starts_with("signed") {
+                    core.failed_mount = Some(self.id);
+                }
+                return Err(io_error(what));
+            }
+            Ok(())
         })
     }
 }
