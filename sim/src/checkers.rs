@@ -48,7 +48,11 @@ pub fn check(history: &History, node_keys: &[(NodeId, PublicKey)]) -> Vec<Violat
     ];
     for (checker, what) in checks {
         // A broken promise is often broken a thousand times; the first few say it all.
-        found.extend(what.into_iter().take(5).map(|(at_ms, what)| Violation { at_ms, checker, what }));
+        found.extend(
+            what.into_iter()
+                .take(5)
+                .map(|(at_ms, what)| Violation { at_ms, checker, what }),
+        );
     }
     found
 }

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use gridseal::config::Cluster;
 use gridseal::api::backend::NodeStatus;
+use gridseal::config::Cluster;
 use gridseal::gateway::{Backend as _, Gateway};
 use gridseal::seams::Seams;
 use gridseal::start::{NodeConfig, start};
 use ledger::{Genesis, NodeId, PublicKey, Timestamp};
 use parking_lot::Mutex;
 
+use crate::admin::Joiner;
 use crate::clock::EPOCH_MS;
 use crate::host::{Machine, Program, ip};
 use crate::http::API_PORT;
@@ -57,10 +58,17 @@ impl Seen {
 
     fn look(&mut self, node: u64, applied: Option<u64>, state: String) {
         let Some(applied) = applied else { return };
-        if self.applied.insert(node, applied).is_some_and(|before| before > applied) {
+        if self
+            .applied
+            .insert(node, applied)
+            .is_some_and(|before| before > applied)
+        {
             self.violate("monotonic", format!("n{node} went back to {applied}"));
         }
-        let (first, known) = self.states.entry(applied).or_insert_with(|| (node, state.clone()));
+        let (first, known) = self
+            .states
+            .entry(applied)
+            .or_insert_with(|| (node, state.clone()));
         if *known != state {
             let what = format!("at {applied} the state of n{node} is {state}, that of n{first} {known}");
             self.violate("agreement", what);
@@ -74,7 +82,10 @@ impl Seen {
 
     /// Who leads, by the newest term that any node knows.
     pub fn leader(&self) -> Option<u64> {
-        self.leaders.values().max_by_key(|(term, leader)| (*term, leader.is_some()))?.1
+        self.leaders
+            .values()
+            .max_by_key(|(term, leader)| (*term, leader.is_some()))?
+            .1
     }
 }
 
@@ -85,6 +96,8 @@ pub struct Common {
     cluster: Cluster,
     genesis: Genesis,
     corrupt: Option<(u64, u64)>,
+    /// A node that is no founder.
+    joiner: Option<NodeId>,
     seen: Shared,
 }
 
@@ -98,7 +111,10 @@ impl Common {
         let mut text = format!("epoch_ms = {EPOCH_LENGTH_MS}\ndevelopment = true\n");
         for id in 1..=nodes {
             let ip = ip(id);
-            let _ = writeln!(text, "[[node]]\nid = {id}\napi = \"{ip}:{API_PORT}\"\npeer = \"{ip}:{PEER_PORT}\"");
+            let _ = writeln!(
+                text,
+                "[[node]]\nid = {id}\napi = \"{ip}:{API_PORT}\"\npeer = \"{ip}:{PEER_PORT}\""
+            );
         }
         let _ = writeln!(
             text,
@@ -112,12 +128,21 @@ impl Common {
             salt: [7; 32],
             created: Timestamp::new(EPOCH_MS).unwrap_or_default(),
             epoch_ms: EPOCH_LENGTH_MS,
-            nodes: (1..=nodes).map(|id| (id, public(&key(seed, "node", id)))).collect(),
+            nodes: (1..=nodes)
+                .map(|id| (id, public(&key(seed, "node", id))))
+                .collect(),
             admins: vec![public(&key(seed, "admin", 0))],
             gateways: vec![public(&key(seed, "gateway", 0))],
             development: true,
         };
-        Ok(Common { seed, cluster, genesis, corrupt: None, seen })
+        Ok(Common {
+            seed,
+            cluster,
+            genesis,
+            corrupt: None,
+            joiner: None,
+            seen,
+        })
     }
 
     /// The ledger of this node, if any, computes wrongly from this log index on: it must notice by itself.
@@ -127,7 +152,31 @@ impl Common {
 
     /// The nodes' keys, as a verifier would have them.
     pub fn node_keys(&self) -> Vec<(NodeId, PublicKey)> {
-        self.genesis.nodes.clone()
+        let mut keys = self.genesis.nodes.clone();
+        keys.extend(
+            self.joiner()
+                .iter()
+                .flat_map(|joiner| [(joiner.node, joiner.key), (joiner.node, joiner.next_key)]),
+        );
+        keys
+    }
+
+    /// The same cluster with its last node outside at first.
+    #[must_use]
+    pub fn with_joiner(mut self) -> Self {
+        self.joiner = self.genesis.nodes.pop().map(|(node, _)| node);
+        self
+    }
+
+    /// The node that is outside at first, if there is one.
+    pub fn joiner(&self) -> Option<Joiner> {
+        self.joiner.map(|node| Joiner {
+            node,
+            cluster: self.genesis.cluster(),
+            peer: format!("{}:{PEER_PORT}", ip(node)),
+            key: public(&key(self.seed, "node", node)),
+            next_key: public(&key(self.seed, "node, once more,", node)),
+        })
     }
 
     /// What runs on a node's machine.
@@ -154,7 +203,10 @@ impl Drawn {
             None => Role::Seeks,
         };
         if self.role.replace((role, status.term)) != Some((role, status.term)) {
-            timeline::note(What::Role { role, term: status.term });
+            timeline::note(What::Role {
+                role,
+                term: status.term,
+            });
         }
         if let Some((index, head)) = certified
             && std::mem::replace(&mut self.certified, certified) != certified
@@ -180,7 +232,14 @@ fn public(key: &SigningKey) -> PublicKey {
 }
 
 async fn node(common: Common, machine: Machine) -> Result<(), String> {
-    let Common { seed, cluster, genesis, corrupt, seen } = common;
+    let Common {
+        seed,
+        cluster,
+        genesis,
+        corrupt,
+        joiner: _,
+        seen,
+    } = common;
     let id = machine.id;
     {
         let mut seen = seen.lock();
@@ -211,7 +270,9 @@ async fn node(common: Common, machine: Machine) -> Result<(), String> {
             let status = gateway.status();
             let (applied, state, certified) = {
                 let ledger = gateway.ledger().read();
-                let certified = ledger.certified().zip(ledger.head().map(|block| block.header.index));
+                let certified = ledger
+                    .certified()
+                    .zip(ledger.head().map(|block| block.header.index));
                 (ledger.applied(), ledger.state().to_string(), certified)
             };
             drawn.look(id, &status, certified);

@@ -222,8 +222,15 @@ impl SimDisk {
         let mut files = Vec::new();
         for (dir, names) in &core.dirs {
             for name in names.list() {
-                let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
-                let len = core.find(&path).and_then(|id| core.files.get(&id)).map_or(0, File::len);
+                let path = if dir.is_empty() {
+                    name
+                } else {
+                    format!("{dir}/{name}")
+                };
+                let len = core
+                    .find(&path)
+                    .and_then(|id| core.files.get(&id))
+                    .map_or(0, File::len);
                 files.push((path, len));
             }
         }
@@ -253,29 +260,37 @@ impl Core {
     }
 
     fn file(&mut self, id: FileId) -> io::Result<&mut File> {
-        self.files.get_mut(&id).ok_or_else(|| not_found("an unlinked file"))
+        self.files
+            .get_mut(&id)
+            .ok_or_else(|| not_found("an unlinked file"))
     }
 
     /// Room for a file to grow by so much.
     fn reserve(&self, grow: u64) -> io::Result<()> {
         match self.faults.capacity {
-            Some(capacity) if self.files.values().map(File::len).sum::<u64>() + grow > capacity => {
-                Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on the simulated disk"))
-            }
+            Some(capacity) if self.files.values().map(File::len).sum::<u64>() + grow > capacity => Err(
+                io::Error::new(io::ErrorKind::StorageFull, "no space left on the simulated disk"),
+            ),
             _ => Ok(()),
         }
     }
 
     fn forget_unnamed(&mut self) {
-        let named: std::collections::BTreeSet<FileId> = self.dirs.values().flat_map(Names::referenced).collect();
-        self.files.retain(|id, file| file.handles > 0 || named.contains(id));
+        let named: std::collections::BTreeSet<FileId> =
+            self.dirs.values().flat_map(Names::referenced).collect();
+        self.files
+            .retain(|id, file| file.handles > 0 || named.contains(id));
     }
 
     /// How long the next sync takes, and if it will fail.
     fn draw_sync(&mut self) -> (u64, bool) {
         self.syncs += 1;
         let slow = self.rng.chance(self.faults.slow_sync);
-        let range = if slow { &self.faults.slow_sync_ms } else { &self.faults.sync_ms };
+        let range = if slow {
+            &self.faults.slow_sync_ms
+        } else {
+            &self.faults.sync_ms
+        };
         let ms = self.rng.within(range.clone());
         let fails = std::mem::take(&mut self.fail_next_sync) || self.rng.chance(self.faults.sync_error);
         (ms, fails)
@@ -283,7 +298,10 @@ impl Core {
 }
 
 fn not_found(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, format!("no such file or directory: {what}"))
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("no such file or directory: {what}"),
+    )
 }
 
 fn dead() -> io::Error {
@@ -333,7 +351,10 @@ impl Mount {
             }
             core.durable_version += 1;
             done(core, mark, fails)?;
-            trace::record(format_args!("disk sync {what} {ms} ms{}", if fails { " failed" } else { "" }));
+            trace::record(format_args!(
+                "disk sync {what} {ms} ms{}",
+                if fails { " failed" } else { "" }
+            ));
             timeline::sync(ms, fails);
             if fails {
                 // The record of what was signed is no part of the replica: a node that can't write it signs no more.
@@ -352,7 +373,10 @@ impl Disk for Mount {
         Box::pin(async {
             self.with(|core| {
                 if core.locked {
-                    return Err(io::Error::new(io::ErrorKind::WouldBlock, "the simulated disk is locked"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::WouldBlock,
+                        "the simulated disk is locked",
+                    ));
                 }
                 core.locked = true;
                 Ok(())
@@ -517,7 +541,10 @@ impl DiskFile for OpenFile {
             &self.path,
             |core| Ok(core.file(self.id)?.mark()),
             |core, mark, fails| {
-                let file = core.files.get_mut(&self.id).ok_or_else(|| not_found(&self.path))?;
+                let file = core
+                    .files
+                    .get_mut(&self.id)
+                    .ok_or_else(|| not_found(&self.path))?;
                 core.synced_bytes += file.dirty_bytes(mark);
                 if fails {
                     file.fail_sync(mark, &mut core.rng);

@@ -16,6 +16,7 @@ compile_error!(
     "the simulator needs `--cfg tokio_unstable` (see .cargo/config.toml): without it tokio's scheduler is not \
      seeded, and a seed would not mean one run. An environment's RUSTFLAGS overrides the file: unset it."
 );
+pub mod admin;
 pub mod bare;
 pub mod bench;
 pub mod case;

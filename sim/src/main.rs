@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use sim::case::Case;
 use sim::faults::Plan;
-use sim::{bare, bench, chaos, commands, explore, mutants, scenario, shrink};
 use sim::report::Report;
 use sim::run::{self, Around};
+use sim::{bare, bench, chaos, commands, explore, mutants, scenario, shrink};
 
 /// Runs the very same node code under faults, in virtual time, and checks what it promises.
 #[derive(Parser)]
@@ -77,6 +77,9 @@ struct RunArgs {
     /// Plants a bug: every disk says that it synced, and did not.
     #[arg(long)]
     lying_disks: bool,
+    /// One more node joins while clients work, is given a vote, and has its key replaced.
+    #[arg(long)]
+    joiner: bool,
     /// Plants a bug of the list, and goes on after the first broken promise. Only in the build that
     /// `sim mutants` makes.
     #[arg(long)]
@@ -118,11 +121,14 @@ fn main() -> ExitCode {
                     ..Plan::default()
                 });
             }
+            options.joins = args.joiner;
             if let Some(name) = &args.plant {
-                options.keep_going = true;
-                if let Err(why) = mutants::plant(name) {
-                    eprintln!("sim: {why}");
-                    return ExitCode::from(2);
+                match mutants::plant(name) {
+                    Ok(mutant) => options.awaited = mutant.expected,
+                    Err(why) => {
+                        eprintln!("sim: {why}");
+                        return ExitCode::from(2);
+                    }
                 }
             }
             run::run(&args.around(), || scenario::run(&options)).and_then(|report| {

@@ -62,18 +62,24 @@ pub fn run(options: &Options, tell: impl Fn(&Verdict) + Sync) -> io::Result<Outc
     Ok(Outcome { verdicts, control })
 }
 
-/// Plants a bug in this process.
+/// Plants a bug in this process, and says which it is.
 ///
 /// # Errors
 /// No bug has that name, one was planted before, or this simulator was built without them.
-pub fn plant(name: &str) -> Result<(), String> {
-    if !MUTANTS.iter().any(|mutant| mutant.name == name) {
+pub fn plant(name: &str) -> Result<&'static Mutant, String> {
+    let Some(mutant) = MUTANTS.iter().find(|mutant| mutant.name == name) else {
         return Err(format!("no bug is called {name}"));
-    }
+    };
     #[cfg(feature = "planted")]
-    return if planted::plant(name) { Ok(()) } else { Err("one bug at a time".into()) };
+    let planted = planted::plant(mutant.name);
     #[cfg(not(feature = "planted"))]
-    Err("this simulator has no planted bugs: `sim mutants` builds one that has".into())
+    let planted = false;
+    match planted {
+        true => Ok(mutant),
+        false => Err(
+            "this simulator has no planted bugs (`sim mutants` builds one that has), or one already".into(),
+        ),
+    }
 }
 
 /// How often the planted code was reached; `None` in a simulator without bugs.
@@ -88,10 +94,19 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let checker = self.checker.as_deref().unwrap_or("nobody");
         match self.caught {
-            true => write!(f, "{:<30} caught: seed {}, {:.1} s, by \"{checker}\"", self.name, self.seed, self.virtual_s)?,
+            true => write!(
+                f,
+                "{:<30} caught: seed {}, {:.1} s, by \"{checker}\"",
+                self.name, self.seed, self.virtual_s
+            )?,
             false => {
                 let expected = self.expected.join("\" or \"");
-                write!(f, "{:<30} MISSED in {} seeds: expected \"{expected}\"", self.name, self.seed + 1)?;
+                write!(
+                    f,
+                    "{:<30} MISSED in {} seeds: expected \"{expected}\"",
+                    self.name,
+                    self.seed + 1
+                )?;
             }
         }
         if !self.others.is_empty() {
@@ -111,13 +126,31 @@ impl fmt::Display for Verdict {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let caught = self.verdicts.iter().filter(|verdict| verdict.caught).count();
-        writeln!(f, "{caught} of {} bugs caught by a checker named for them", self.verdicts.len())?;
-        let mut seeds: Vec<u64> = self.verdicts.iter().filter(|v| v.caught).map(|v| v.seed + 1).collect();
+        writeln!(
+            f,
+            "{caught} of {} bugs caught by a checker named for them",
+            self.verdicts.len()
+        )?;
+        let mut seeds: Vec<u64> = self
+            .verdicts
+            .iter()
+            .filter(|v| v.caught)
+            .map(|v| v.seed + 1)
+            .collect();
         seeds.sort_unstable();
         if let Some(median) = seeds.get(seeds.len() / 2) {
-            writeln!(f, "seeds it took: median {median}, most {}", seeds.last().unwrap_or(median))?;
+            writeln!(
+                f,
+                "seeds it took: median {median}, most {}",
+                seeds.last().unwrap_or(median)
+            )?;
         }
-        writeln!(f, "without a bug, on the same {} seeds: {} fired", self.control.seeds.len(), self.control.fired.len())?;
+        writeln!(
+            f,
+            "without a bug, on the same {} seeds: {} fired",
+            self.control.seeds.len(),
+            self.control.fired.len()
+        )?;
         for (seed, checkers) in &self.control.fired {
             writeln!(f, "  seed {seed}: {checkers:?}")?;
         }

@@ -20,6 +20,9 @@ use crate::world::{Setup, World};
 /// Virtual time after the last fault within which the cluster must have answered all final questions.
 const HEALED_MS: u64 = 60_000;
 
+/// Virtual time for which a run with a planted bug goes on after the first complaint.
+const AWAITED_MS: u64 = 15_000;
+
 /// How to run the product.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -43,8 +46,11 @@ pub struct Options {
     pub mute: BTreeSet<String>,
     /// A node whose ledger computes wrongly from this log index on.
     pub corrupt: Option<(u64, u64)>,
-    /// Goes on after the first broken promise, so that all checkers are heard.
-    pub keep_going: bool,
+    /// Goes on after a broken promise until one of these checkers has complained, or for [`AWAITED_MS`]: with a
+    /// planted bug it counts who notices. Without any the first complaint ends the run.
+    pub awaited: &'static [&'static str],
+    /// One more node joins while clients work, is given a vote, and loses its key.
+    pub joins: bool,
 }
 
 impl Options {
@@ -61,7 +67,8 @@ impl Options {
             mix: workload::Mix::default(),
             mute: BTreeSet::new(),
             corrupt: None,
-            keep_going: false,
+            awaited: &[],
+            joins: false,
         }
     }
 }
@@ -71,19 +78,41 @@ impl Options {
 /// # Errors
 /// The operating system gives no runtime, or the cluster can't be configured so.
 pub fn run(options: &Options) -> io::Result<Report> {
-    let &Options { seed, nodes, faults_ms, clients, lying_disks, .. } = options;
+    let &Options {
+        seed,
+        nodes,
+        faults_ms,
+        clients,
+        lying_disks,
+        ..
+    } = options;
     let seen: Arc<Mutex<Seen>> = Arc::default();
     let history: Arc<Mutex<History>> = Arc::default();
-    let plan = options.plan.clone().unwrap_or_else(|| Plan::draw(seed, nodes, faults_ms));
+    let plan = options
+        .plan
+        .clone()
+        .unwrap_or_else(|| Plan::draw(seed, nodes, faults_ms));
     let mut excused = plan.damaged();
     excused.extend(options.corrupt.map(|(node, _)| node));
+    // Until it is a member nothing can be expected of it; what the log says of it is checked all the same.
+    excused.extend(options.joins.then_some(nodes + 1));
     let mut observer = Observer::new(excused.clone(), Arc::clone(&seen));
-    let common = Common::new(seed, nodes, Arc::clone(&seen)).map_err(io::Error::other)?.corrupt(options.corrupt);
+    // A node that joins is one more; no fault is aimed at it, and no client asks it.
+    let hosts = nodes + u64::from(options.joins);
+    let common = Common::new(seed, hosts, Arc::clone(&seen))
+        .map_err(io::Error::other)?
+        .corrupt(options.corrupt);
+    let common = if options.joins {
+        common.with_joiner()
+    } else {
+        common
+    };
     let load = workload::Options {
         seed,
         nodes,
         clients,
         until_ms: faults_ms,
+        joiner: common.joiner(),
         mix: options.mix,
         mute: options.mute.clone(),
         excused,
@@ -91,7 +120,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
     let watched = Arc::clone(&seen);
     let mut world = World::new(Setup {
         seed,
-        nodes,
+        nodes: hosts,
         node: common.program(),
         clients: Some(workload::program(load, Arc::clone(&history))),
         leader: Rc::new(move || watched.lock().leader()),
@@ -106,11 +135,22 @@ pub fn run(options: &Options) -> io::Result<Report> {
             });
         }
     }
+    let mut broken_at = None;
     while !world.clients_done() && world.now_ms() < world.quiet_from_ms() + HEALED_MS {
         world.step()?;
         observer.look(&world);
-        if !options.keep_going && (observer.watch.is_broken() || !seen.lock().violations.is_empty()) {
-            break;
+        if observer.watch.is_broken() || !seen.lock().violations.is_empty() {
+            let since = *broken_at.get_or_insert(world.now_ms());
+            let awaited = |checker: &str| options.awaited.contains(&checker);
+            let heard = observer.watch.complained().any(awaited)
+                || seen
+                    .lock()
+                    .violations
+                    .iter()
+                    .any(|violation| awaited(violation.checker));
+            if options.awaited.is_empty() || heard || world.now_ms() > since + AWAITED_MS {
+                break;
+            }
         }
     }
     let mut report = Report::new(seed, &world);
@@ -118,7 +158,9 @@ pub fn run(options: &Options) -> io::Result<Report> {
     let failed = world.clients_failed();
     let at_ms = world.now_ms();
     let done = world.clients_done();
-    observer.watch.count("a node stopped by a disk fault", world.stops().len() as u64);
+    observer
+        .watch
+        .count("a node stopped by a disk fault", world.stops().len() as u64);
     drop(world);
     let history = history.lock();
     let concluded = observer.watch.conclude(at_ms, &history);
@@ -127,12 +169,22 @@ pub fn run(options: &Options) -> io::Result<Report> {
     let phase = &history.phase;
     if let Some(why) = failed {
         let what = format!("after the faults, while \"{phase}\" was to be shown: {why}");
-        report.violations.push(Violation { at_ms, checker: "liveness", what });
+        report.violations.push(Violation {
+            at_ms,
+            checker: "liveness",
+            what,
+        });
     } else if !done && report.violations.is_empty() {
         let what = format!("{HEALED_MS} ms after the faults it is not shown that \"{phase}\"");
-        report.violations.push(Violation { at_ms, checker: "liveness", what });
+        report.violations.push(Violation {
+            at_ms,
+            checker: "liveness",
+            what,
+        });
     }
-    report.violations.extend(checkers::check(&history, &common.node_keys()));
+    report
+        .violations
+        .extend(checkers::check(&history, &common.node_keys()));
     if let Some(reached) = crate::mutants::reached() {
         report.count("planted code reached", reached);
     }

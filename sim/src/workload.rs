@@ -54,6 +54,8 @@ pub struct Options {
     pub mute: BTreeSet<String>,
     /// Nodes that may be beyond repair when the faults are over, so that nothing is asked of them then.
     pub excused: BTreeSet<u64>,
+    /// A node that is to join while they work.
+    pub joiner: Option<crate::admin::Joiner>,
 }
 
 /// How often clients do what, as weights.
@@ -75,14 +77,28 @@ pub struct Mix {
 
 impl Default for Mix {
     fn default() -> Self {
-        Mix { settle: 50, seal: 10, seal_epoch: 15, correct: 7, trade: 6, read: 12 }
+        Mix {
+            settle: 50,
+            seal: 10,
+            seal_epoch: 15,
+            correct: 7,
+            trade: 6,
+            read: 12,
+        }
     }
 }
 
 impl Mix {
     /// Draws what is done next: the place of it among the fields.
     fn draw(&self, rng: &mut Rng) -> usize {
-        let weights = [self.settle, self.seal, self.seal_epoch, self.correct, self.trade, self.read];
+        let weights = [
+            self.settle,
+            self.seal,
+            self.seal_epoch,
+            self.correct,
+            self.trade,
+            self.read,
+        ];
         let mut n = rng.below(weights.iter().sum());
         let place = weights.iter().position(|weight| {
             let here = n < *weight;
@@ -97,7 +113,13 @@ impl Mix {
 pub fn program(options: Options, history: Arc<Mutex<History>>) -> Program {
     Rc::new(move |machine: Machine| {
         let gateway = crate::cluster::key(options.seed, "gateway", 0);
-        Box::pin(run(options.clone(), gateway, Arc::new(machine.network), machine.time, Arc::clone(&history)))
+        Box::pin(run(
+            options.clone(),
+            gateway,
+            Arc::new(machine.network),
+            machine.time,
+            Arc::clone(&history),
+        ))
     })
 }
 
@@ -138,10 +160,27 @@ pub async fn run(
         http: Http::new(Arc::clone(&network)),
         time: time.clone(),
         nodes: options.nodes,
-        gateway,
+        gateway: gateway.clone(),
         history: Arc::clone(&history),
     };
-    futures::future::join(futures::future::join_all(working), rogue.work(options.until_ms)).await;
+    let administrating = async {
+        if let Some(joiner) = options.joiner.clone() {
+            let admin = crate::admin::Admin {
+                rng: Rng::fork(options.seed, "admin"),
+                http: Http::new(Arc::clone(&network)),
+                time: time.clone(),
+                nodes: options.nodes,
+                key: gateway,
+                joiner,
+            };
+            admin.work().await;
+        }
+    };
+    futures::join!(
+        futures::future::join_all(working),
+        rogue.work(options.until_ms),
+        administrating
+    );
 
     let mut judge = client("judge");
     phase("every node takes a write");
@@ -195,21 +234,34 @@ impl Community {
                     0 => json!({"from": street}),
                     _ => json!({"from": street, "to": street}),
                 };
-                community.upserts.push(json!({"assetId": id, "type": "meter", "balancerule": rule}));
+                community
+                    .upserts
+                    .push(json!({"assetId": id, "type": "meter", "balancerule": rule}));
                 community.meters.push(Member { id, produces });
             }
         }
-        community.assets.extend(community.meters.iter().map(|meter| meter.id.clone()));
-        community.assets.extend(["east", "west", "district"].map(str::to_owned));
+        community
+            .assets
+            .extend(community.meters.iter().map(|meter| meter.id.clone()));
+        community
+            .assets
+            .extend(["east", "west", "district"].map(str::to_owned));
         for n in 0..rng.within(4..=8) {
-            let contract = community.draw_contract(rng, n);
+            // The order of their names is not that in which they come.
+            let contract = community.draw_contract(rng, (7 * n + 3) % 10);
             community.contracts.extend(contract);
         }
         community
     }
 
     fn draw_contract(&self, rng: &mut Rng, n: u64) -> Option<Value> {
-        let owner = rng.pick(&self.meters);
+        // Some owners have several, which compete.
+        let several = rng.chance(PerMillion::percent(50));
+        let owner = if several {
+            &self.meters[0]
+        } else {
+            rng.pick(&self.meters)
+        };
         let partner = rng.pick(&self.meters);
         if owner.id == partner.id {
             return None;
@@ -258,7 +310,9 @@ impl Client {
 
     /// The nodes of which everything may be asked when the faults are over.
     fn healthy(&self) -> Vec<u64> {
-        (1..=self.nodes).filter(|node| !self.excused.contains(node)).collect()
+        (1..=self.nodes)
+            .filter(|node| !self.excused.contains(node))
+            .collect()
     }
 
     fn any_node(&mut self) -> u64 {
@@ -296,13 +350,17 @@ impl Client {
 
     /// One or more settlements, for now or for earlier.
     async fn settle(&mut self) {
-        let count = if self.rng.chance(PerMillion::percent(40)) { 1 } else { self.rng.within(2..=12) };
+        let count = if self.rng.chance(PerMillion::percent(40)) {
+            1
+        } else {
+            self.rng.within(2..=12)
+        };
         let mut settles = Vec::new();
         for n in 0..count {
             let community = Arc::clone(&self.community);
             let meter = self.rng.pick(&community.meters);
             // Little amounts divide badly, so that rounding shows.
-            let most = *self.rng.pick(&[40, 3_000, 3_000]);
+            let most = *self.rng.pick(&[40, 300, 3_000]);
             let amount = i64::try_from(self.rng.within(0..=most)).unwrap_or(0);
             let usual = !self.rng.chance(PerMillion::percent(10));
             let back = self.rng.below(LATE_EPOCHS + 1);
@@ -331,7 +389,10 @@ impl Client {
         }
         match <[Value; 1]>::try_from(body) {
             Ok([one]) => self.operate("balancing.addSettlement", one, settles).await,
-            Err(many) => self.operate("balancing.addSettlements", Value::Array(many), settles).await,
+            Err(many) => {
+                self.operate("balancing.addSettlements", Value::Array(many), settles)
+                    .await
+            }
         }
     }
 
@@ -368,15 +429,18 @@ impl Client {
             }
             1 => {
                 let contract = any(self);
-                self.operate("contract.suspend", json!({"contractId": contract}), Vec::new()).await;
+                self.operate("contract.suspend", json!({"contractId": contract}), Vec::new())
+                    .await;
             }
             2 | 3 => {
                 let contract = any(self);
-                self.operate("contract.activate", json!({"contractId": contract}), Vec::new()).await;
+                self.operate("contract.activate", json!({"contractId": contract}), Vec::new())
+                    .await;
             }
             _ => {
                 let contract = any(self);
-                self.operate("contract.cancel", json!({"contractId": contract}), Vec::new()).await;
+                self.operate("contract.cancel", json!({"contractId": contract}), Vec::new())
+                    .await;
             }
         }
     }
@@ -390,14 +454,21 @@ impl Client {
         let node = self.any_node();
         let asked_ms = self.time.now_ms();
         let body = json!({"assetId": asset, "epoch": epoch});
-        let answer = self.http.call(node, "balancing.journal", None, &body, Duration::from_secs(3)).await;
+        let answer = self
+            .http
+            .call(node, "balancing.journal", None, &body, Duration::from_secs(3))
+            .await;
         let Ok(answer) = answer else { return };
         self.note_odd("balancing.journal", node, &answer);
         if answer.status != 200 {
             return;
         }
         let read = read_journal(node, asset, epoch, asked_ms, self.time.now_ms(), &answer.body);
-        trace::record(format_args!("reads {} of {epoch} at n{node}: {} statements", read.asset, read.labels.len()));
+        trace::record(format_args!(
+            "reads {} of {epoch} at n{node}: {} statements",
+            read.asset,
+            read.labels.len()
+        ));
         self.history.lock().reads.push(read);
     }
 
@@ -419,7 +490,11 @@ impl Client {
             draw_attempt(&key, node, action, sent_ms, &answer);
             match answer {
                 Ok(answer) => {
-                    trace::record(format_args!("{key} hears {} {}", answer.status, stable(&answer.body)));
+                    trace::record(format_args!(
+                        "{key} hears {} {}",
+                        answer.status,
+                        stable(&answer.body)
+                    ));
                     self.note_odd(action, node, &answer);
                     outcome = judge(&answer);
                     if outcome != Outcome::Unknown {
@@ -464,7 +539,13 @@ impl Client {
     /// Sends an answered operation again, elsewhere: nothing may happen, and the answer must be the same.
     async fn repeat(&mut self, action: &str, key: &str, body: &Value, first: &Answer) {
         let node = self.any_node();
-        let Ok(again) = self.http.call(node, action, Some(key), body, Duration::from_secs(2)).await else { return };
+        let Ok(again) = self
+            .http
+            .call(node, action, Some(key), body, Duration::from_secs(2))
+            .await
+        else {
+            return;
+        };
         self.note_odd(action, node, &again);
         if judge(&again) == Outcome::Unknown {
             return;
@@ -519,7 +600,13 @@ impl Client {
     }
 
     /// Asks a healthy node, again if it is not quite healthy yet.
-    async fn insist(&mut self, node: u64, action: &str, body: &Value, key: Option<&str>) -> Result<Answer, String> {
+    async fn insist(
+        &mut self,
+        node: u64,
+        action: &str,
+        body: &Value,
+        key: Option<&str>,
+    ) -> Result<Answer, String> {
         let give_up = tokio::time::Instant::now() + 2 * HEALTHY;
         loop {
             let answer = self.http.call(node, action, key, body, HEALTHY).await;
@@ -549,7 +636,9 @@ impl Client {
             });
             let asked_ms = self.time.now_ms();
             let key = format!("judge-{}", self.made);
-            let answer = self.insist(node, "balancing.addSettlement", &body, Some(&key)).await?;
+            let answer = self
+                .insist(node, "balancing.addSettlement", &body, Some(&key))
+                .await?;
             self.history.lock().operations.push(Operation {
                 key,
                 action: "balancing.addSettlement".into(),
@@ -569,11 +658,16 @@ impl Client {
             let key = format!("judge-{}", self.made);
             let healthy = self.healthy();
             let node = *self.rng.pick(&healthy);
-            let answer = self.insist(node, "balancing.sealEpoch", &json!({"epoch": epoch}), Some(&key)).await?;
+            let answer = self
+                .insist(node, "balancing.sealEpoch", &json!({"epoch": epoch}), Some(&key))
+                .await?;
             self.note_seals(node, &answer.body);
             let held = answer.body["held"].as_array().map_or(0, Vec::len);
             if answer.status != 200 || held != 0 {
-                return Err(format!("epoch {epoch} can't be sealed: {} {}", answer.status, answer.body));
+                return Err(format!(
+                    "epoch {epoch} can't be sealed: {} {}",
+                    answer.status, answer.body
+                ));
             }
         }
         Ok(())
@@ -582,7 +676,8 @@ impl Client {
     /// Waits, without a bound of its own, until every node shows every block certified.
     async fn await_certificates(&mut self) {
         for node in self.healthy() {
-            while !matches!(self.blocks(node).await, Ok(blocks) if blocks.iter().all(|block| block["certified"] == true)) {
+            while !matches!(self.blocks(node).await, Ok(blocks) if blocks.iter().all(|block| block["certified"] == true))
+            {
                 self.pause(50..=100).await;
             }
         }
@@ -594,8 +689,12 @@ impl Client {
         loop {
             let body = json!({"from": from, "limit": 500});
             let page = self.insist(node, "cluster.blocks", &body, None).await?;
-            let Value::Array(page) = page.body else { return Err(format!("n{node} shows no blocks")) };
-            let Some(last) = page.last().and_then(|block| block["index"].as_u64()) else { return Ok(blocks) };
+            let Value::Array(page) = page.body else {
+                return Err(format!("n{node} shows no blocks"));
+            };
+            let Some(last) = page.last().and_then(|block| block["index"].as_u64()) else {
+                return Ok(blocks);
+            };
             blocks.extend(page);
             from = last + 1;
         }
@@ -604,8 +703,13 @@ impl Client {
     /// Notes all that every node shows.
     async fn look_everywhere(&mut self) -> Result<(), String> {
         let community = Arc::clone(&self.community);
-        let sealed: BTreeSet<(String, u64, u64)> =
-            self.history.lock().seals.iter().map(|seal| (seal.asset.clone(), seal.epoch, seal.version)).collect();
+        let sealed: BTreeSet<(String, u64, u64)> = self
+            .history
+            .lock()
+            .seals
+            .iter()
+            .map(|seal| (seal.asset.clone(), seal.epoch, seal.version))
+            .collect();
         let healthy = self.healthy();
         for (turn, node) in healthy.iter().copied().enumerate() {
             let mut shown = Shown {
@@ -624,7 +728,10 @@ impl Client {
                 }
             }
             // Every node has proofs of some of the seals to show; all of them would take most of the run.
-            for (asset, epoch, version) in sealed.iter().skip(turn).step_by(healthy.len()) {
+            let healthy = self.healthy();
+            let place = healthy.iter().position(|other| *other == node).unwrap_or(0) as u64;
+            let nodes = healthy.len() as u64;
+            for (asset, epoch, version) in sealed.iter().filter(|(_, epoch, _)| epoch % nodes == place) {
                 let body = json!({"assetId": asset, "epoch": epoch, "version": version});
                 let proof = self.insist(node, "balancing.proof", &body, None).await?;
                 shown.proofs.insert((asset.clone(), *epoch, *version), proof.body);
@@ -645,7 +752,13 @@ fn draw_attempt(key: &str, node: u64, action: &str, asked_ms: u64, answer: &Resu
             Outcome::Unknown => Heard::Unsure(answer.status),
         },
     };
-    timeline::note(What::Attempt(Attempt { key: key.to_owned(), node, action: action.to_owned(), asked_ms, heard }));
+    timeline::note(What::Attempt(Attempt {
+        key: key.to_owned(),
+        node,
+        action: action.to_owned(),
+        asked_ms,
+        heard,
+    }));
 }
 
 /// What an answer says of the outcome. Silence and its likes say nothing.
@@ -667,7 +780,9 @@ fn judge(answer: &Answer) -> Outcome {
 fn stable(body: &Value) -> Value {
     match body {
         Value::Object(fields) => {
-            let kept = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "seal" | "now"));
+            let kept = fields
+                .iter()
+                .filter(|(name, _)| !matches!(name.as_str(), "seal" | "now"));
             kept.map(|(name, value)| (name.clone(), stable(value))).collect()
         }
         Value::Array(items) => items.iter().map(stable).collect(),
@@ -685,8 +800,14 @@ fn read_journal(node: u64, asset: String, epoch: u64, asked_ms: u64, answered_ms
         epoch,
         asked_ms,
         answered_ms,
-        labels: metered.filter_map(|s| s["label"].as_str().map(str::to_owned)).collect(),
+        labels: metered
+            .filter_map(|s| s["label"].as_str().map(str::to_owned))
+            .collect(),
         watermark,
-        sealed: statements.iter().take(usize::try_from(watermark).unwrap_or(usize::MAX)).cloned().collect(),
+        sealed: statements
+            .iter()
+            .take(usize::try_from(watermark).unwrap_or(usize::MAX))
+            .cloned()
+            .collect(),
     }
 }

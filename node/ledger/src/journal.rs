@@ -197,7 +197,8 @@ impl Book {
         if journal.open_entries().is_empty() {
             self.open.insert(handle);
         }
-        if planted!("late-into-sealed-prefix") && journal.is_sealed() {
+        let metered = matches!(stored.tag, Tag::Metered { .. });
+        if metered && planted!("late-into-sealed-prefix") && journal.is_sealed() {
             journal.entries.insert(journal.watermark() - 1, number);
         } else {
             journal.entries.push(number);

@@ -41,7 +41,10 @@ pub struct Damaged {
 impl Damaged {
     /// Looks at a damaged disk: once a frame of its log was there, a later segment counts it.
     pub fn look(&mut self, node: u64, platter: &dyn Platter) -> Option<String> {
-        let newest = platter.list("log").into_iter().rfind(|name| name.ends_with(".wal"))?;
+        let newest = platter
+            .list("log")
+            .into_iter()
+            .rfind(|name| name.ends_with(".wal"))?;
         // Where a segment's head has the number that was drawn for the disk.
         let disk = platter.read(&format!("log/{newest}"), 48, 16);
         let (known, tail) = self.logs.entry(node).or_default();

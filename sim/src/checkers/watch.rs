@@ -12,7 +12,7 @@ use super::recovery::{Recovery, View};
 use super::replay::{self, Snapshots};
 use super::wal::{self, Platter, Record, Tail};
 use super::{coverage, once, soundness};
-use crate::history::History;
+use crate::history::{History, Outcome};
 use crate::oracle::judge::{Judgement, Kind, Payload};
 use crate::report::Violation;
 
@@ -29,6 +29,8 @@ struct Disk {
 /// A cluster as seen from outside.
 #[derive(Default)]
 pub struct Watch {
+    /// It looks at what is left, and can't tell any more what came before what.
+    afterwards: bool,
     excused: BTreeSet<u64>,
     disks: BTreeMap<u64, Disk>,
     raft: Raft,
@@ -60,6 +62,25 @@ impl Watch {
         }
     }
 
+    /// A cluster that nobody watched while it ran: its disks when all processes are gone, and what clients saw of it. What
+    /// depends on the order of events can't be judged then; the rest can, and all that follows from the log if no node
+    /// has purged its beginning.
+    pub fn post_mortem<'a>(
+        at_ms: u64,
+        disks: impl IntoIterator<Item = (u64, &'a dyn Platter)>,
+        history: &History,
+    ) -> Conclusion {
+        let mut watch = Watch {
+            afterwards: true,
+            ..Watch::default()
+        };
+        watch.look_at_disks(at_ms, disks.into_iter().map(|(node, platter)| (node, 0, platter)));
+        for (node, shown) in &history.shown {
+            watch.look_at_node(at_ms, *node, None, shown.status["applied"].as_u64());
+        }
+        watch.conclude(at_ms, history)
+    }
+
     /// Whether anything was found broken so far.
     pub fn is_broken(&self) -> bool {
         !self.violations.is_empty()
@@ -81,6 +102,11 @@ impl Watch {
         at_ms: u64,
         disks: impl IntoIterator<Item = (u64, u64, &'a dyn Platter)>,
     ) {
+        let committed = if self.afterwards {
+            Some(u64::MAX)
+        } else {
+            self.raft.committed_to()
+        };
         let mut changed = Vec::new();
         for (node, version, platter) in disks {
             let disk = self.disks.entry(node).or_default();
@@ -108,7 +134,7 @@ impl Watch {
             news.breaks.iter().for_each(|what| self.raft.broken(node, what));
             for record in &news.records {
                 if let Record::Entry(_, Payload::App(bytes)) = record {
-                    self.attestations.entry(bytes, self.raft.committed_to());
+                    self.attestations.entry(bytes, committed);
                 }
                 self.raft.record(node, record);
             }
@@ -164,6 +190,12 @@ impl Watch {
         for (state, times) in self.raft.seen().clone() {
             self.count(state, times);
         }
+        let unanswered = history
+            .operations
+            .iter()
+            .filter(|operation| operation.outcome == Outcome::Unknown)
+            .count();
+        self.count("a client gave up without an answer", unanswered as u64);
         // Without the log's beginning there is nothing to replay; that is for whoever runs this to arrange.
         if let Some(log) = self.raft.committed_log().filter(|log| !log.is_empty()) {
             self.replay(at_ms, history, &log);

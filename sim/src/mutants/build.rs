@@ -14,14 +14,24 @@ pub(super) fn build() -> io::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // The profile is the tests' on purpose: openraft checks its followers' logs in debug assertions only.
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "sim", "--features", "planted", "--target-dir"])
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "sim",
+            "--features",
+            "planted",
+            "--target-dir",
+        ])
         .arg(&target)
         .current_dir(&workspace)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .status()?;
     if !status.success() {
-        return Err(io::Error::other(format!("the simulator with planted bugs can't be built: {status}")));
+        return Err(io::Error::other(format!(
+            "the simulator with planted bugs can't be built: {status}"
+        )));
     }
     Ok(target.join("debug/sim"))
 }

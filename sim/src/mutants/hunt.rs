@@ -1,15 +1,20 @@
 //! Seeds, one child process each, until a bug is noticed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::list::Mutant;
+
+/// What a run may take. One of thirty virtual seconds takes a few real ones on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// What became of one bug.
 #[derive(Clone, Debug, Serialize)]
@@ -30,6 +35,8 @@ pub struct Verdict {
     pub expected: &'static [&'static str],
     /// Who else noticed something, on this seed or on earlier ones.
     pub others: BTreeSet<String>,
+    /// Whether a node joined in these runs.
+    pub joiner: bool,
     /// How often the wrong code ran on this seed.
     pub reached: u64,
     /// Runs that ended without a report: the first reason.
@@ -82,18 +89,27 @@ pub(super) fn all(
 /// # Errors
 /// The simulator can't be started, or says nothing.
 pub(super) fn control(binary: &Path, verdicts: &[Verdict], jobs: usize) -> io::Result<Control> {
-    let seeds: BTreeSet<u64> =
-        verdicts.iter().filter(|verdict| verdict.checker.is_some()).map(|verdict| verdict.seed).collect();
-    let list: Vec<u64> = seeds.iter().copied().collect();
+    let noticed = verdicts.iter().filter(|verdict| verdict.checker.is_some());
+    let runs: BTreeSet<(u64, bool)> = noticed.map(|verdict| (verdict.seed, verdict.joiner)).collect();
+    let list: Vec<(u64, bool)> = runs.iter().copied().collect();
     let fired = parallel(list.len(), jobs, |place| {
-        let said = child(binary, None, list[place])?.map_err(io::Error::other)?;
-        let checkers: BTreeSet<String> = said.violations.into_iter().map(|violated| violated.checker).collect();
-        Ok((list[place], checkers))
+        let (seed, joiner) = list[place];
+        let said = child(binary, None, joiner, seed)?.map_err(io::Error::other)?;
+        let checkers: BTreeSet<String> = said
+            .violations
+            .into_iter()
+            .map(|violated| violated.checker)
+            .collect();
+        Ok((seed, checkers))
     })?;
-    Ok(Control {
-        seeds,
-        fired: fired.into_iter().filter(|(_, checkers)| !checkers.is_empty()).collect(),
-    })
+    let mut control = Control {
+        seeds: runs.iter().map(|(seed, _)| *seed).collect(),
+        fired: BTreeMap::new(),
+    };
+    for (seed, checkers) in fired.into_iter().filter(|(_, checkers)| !checkers.is_empty()) {
+        control.fired.entry(seed).or_default().extend(checkers);
+    }
+    Ok(control)
 }
 
 fn one(binary: &Path, mutant: &'static Mutant, max_seeds: u64) -> io::Result<Verdict> {
@@ -106,34 +122,44 @@ fn one(binary: &Path, mutant: &'static Mutant, max_seeds: u64) -> io::Result<Ver
         expected_checker: mutant.expected.first().copied().unwrap_or_default(),
         expected: mutant.expected,
         others: BTreeSet::new(),
+        joiner: mutant.joiner,
         reached: 0,
         broken: None,
     };
     for seed in 0..max_seeds {
-        let said = match child(binary, Some(mutant.name), seed)? {
+        let said = match child(binary, Some(mutant.name), mutant.joiner, seed)? {
             Ok(said) => said,
             Err(why) => {
-                verdict.broken.get_or_insert_with(|| format!("seed {seed}: {why}"));
+                verdict
+                    .broken
+                    .get_or_insert_with(|| format!("seed {seed}: {why}"));
                 continue;
             }
         };
         verdict.seed = seed;
         verdict.virtual_s = said.virtual_s;
         verdict.reached = said.counts.get("planted code reached").copied().unwrap_or(0);
-        let hit = said.violations.iter().find(|violated| mutant.expected.contains(&violated.checker.as_str()));
+        let hit = said
+            .violations
+            .iter()
+            .find(|violated| mutant.expected.contains(&violated.checker.as_str()));
         for violated in &said.violations {
             verdict.others.insert(violated.checker.clone());
             verdict.checker.get_or_insert_with(|| violated.checker.clone());
         }
         if let Some(hit) = hit {
             verdict.caught = true;
-            verdict.expected_checker =
-                mutant.expected.iter().copied().find(|name| *name == hit.checker).unwrap_or_default();
+            verdict.expected_checker = mutant
+                .expected
+                .iter()
+                .copied()
+                .find(|name| *name == hit.checker)
+                .unwrap_or_default();
             verdict.checker = Some(hit.checker.clone());
             verdict.others.remove(&hit.checker);
             // What is checked at the end has no time of its own.
             if hit.at_ms > 0 {
-                verdict.virtual_s = std::time::Duration::from_millis(hit.at_ms).as_secs_f64();
+                verdict.virtual_s = Duration::from_millis(hit.at_ms).as_secs_f64();
             }
             break;
         }
@@ -142,23 +168,48 @@ fn one(binary: &Path, mutant: &'static Mutant, max_seeds: u64) -> io::Result<Ver
 }
 
 /// Runs one seed. The inner error is a child that did not report.
-fn child(binary: &Path, plant: Option<&str>, seed: u64) -> io::Result<Result<Said, String>> {
+fn child(binary: &Path, plant: Option<&str>, joiner: bool, seed: u64) -> io::Result<Result<Said, String>> {
     let mut command = Command::new(binary);
     command.args(["run", "--json", "--seed", &seed.to_string()]);
+    if joiner {
+        command.arg("--joiner");
+    }
     if let Some(name) = plant {
         command.args(["--plant", name]);
     }
-    let output = command.stdin(Stdio::null()).stderr(Stdio::piped()).output()?;
-    let said = serde_json::from_slice(&output.stdout).map_err(|error| {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let last = stderr.lines().last().unwrap_or_default().to_owned();
-        format!("{error}; {}; {last}", output.status)
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let stdout = child.stdout.take();
+    let (told, heard) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = stdout.map_or(Ok(0), |mut stdout| stdout.read_to_end(&mut bytes));
+        // Whoever gave up waiting needs no answer.
+        let _ = told.send(read.map(|_| bytes));
     });
-    Ok(said)
+    // A bug may make a node spin, and then virtual time stands still for ever.
+    let said = match heard.recv_timeout(PATIENCE) {
+        Ok(bytes) => serde_json::from_slice(&bytes?).map_err(|error| error.to_string()),
+        Err(_) => {
+            child.kill()?;
+            Err(format!("no report within {} s", PATIENCE.as_secs()))
+        }
+    };
+    let status = child.wait()?;
+    // It ends with the child's output.
+    let _ = reader.join();
+    Ok(said.map_err(|why| format!("{why}; {status}")))
 }
 
 /// Does `count` things, `jobs` at a time, and returns what they gave, in order.
-fn parallel<T: Send>(count: usize, jobs: usize, work: impl Fn(usize) -> io::Result<T> + Sync) -> io::Result<Vec<T>> {
+fn parallel<T: Send>(
+    count: usize,
+    jobs: usize,
+    work: impl Fn(usize) -> io::Result<T> + Sync,
+) -> io::Result<Vec<T>> {
     let next = AtomicUsize::new(0);
     let done: Mutex<BTreeMap<usize, T>> = Mutex::default();
     let failed: Mutex<Option<io::Error>> = Mutex::default();
@@ -192,7 +243,13 @@ mod tests {
     fn results_keep_their_order_and_the_first_error_ends_it() {
         let squares = parallel(20, 4, |n| Ok(n * n)).expect("no error");
         assert_eq!(squares, (0..20).map(|n| n * n).collect::<Vec<_>>());
-        let error = parallel(20, 2, |n| if n == 3 { Err(io::Error::other("three")) } else { Ok(n) });
+        let error = parallel(20, 2, |n| {
+            if n == 3 {
+                Err(io::Error::other("three"))
+            } else {
+                Ok(n)
+            }
+        });
         assert_eq!(error.expect_err("one fails").to_string(), "three");
     }
 }

@@ -6,8 +6,15 @@
 use std::io;
 
 /// Families, each with its first bug as the one that stands for it.
-pub const FAMILIES: [&str; 7] =
-    ["vote, log, sync", "snapshot", "certificate", "exactly once", "reads", "ledger arithmetic", "actors"];
+pub const FAMILIES: [&str; 7] = [
+    "vote, log, sync",
+    "snapshot",
+    "certificate",
+    "exactly once",
+    "reads",
+    "ledger arithmetic",
+    "actors",
+];
 
 /// A planted bug.
 #[derive(Debug)]
@@ -20,14 +27,25 @@ pub struct Mutant {
     pub mistake: &'static str,
     /// Checkers of which one must fire.
     pub expected: &'static [&'static str],
+    /// Whether it shows only when the membership changes.
+    pub joiner: bool,
 }
 
 /// Raft's own promises, each a checker.
-const RAFT: &[&str] =
-    &["election safety", "log matching", "leader completeness", "state machine safety", "monotonic", "agreement"];
+const RAFT: &[&str] = &[
+    "election safety",
+    "log matching",
+    "leader completeness",
+    "state machine safety",
+    "monotonic",
+    "agreement",
+];
 
 /// Reads are current: by the model checker, and by what can be said without it.
 const READS: &[&str] = &["linearizability", "linearizable reads"];
+
+/// A certificate holds if and only if it should: by code of our own, and by the product's.
+const SOUND: &[&str] = &["certificate soundness", "certificates"];
 
 const fn mutant(
     family: usize,
@@ -35,7 +53,21 @@ const fn mutant(
     expected: &'static [&'static str],
     mistake: &'static str,
 ) -> Mutant {
-    Mutant { name, family: FAMILIES[family], mistake, expected }
+    Mutant {
+        name,
+        family: FAMILIES[family],
+        mistake,
+        expected,
+        joiner: false,
+    }
+}
+
+/// The same, in runs in which a node joins.
+const fn joining(mutant: Mutant) -> Mutant {
+    Mutant {
+        joiner: true,
+        ..mutant
+    }
 }
 
 /// All of them.
@@ -57,11 +89,14 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(1, "snapshot-index-ahead", &["replay"], "a snapshot names the entry applied when it is written, not when it was captured"),
     mutant(1, "purge-before-snapshot-durable", &["durability"], "the log is purged behind a snapshot that is not synced"),
     mutant(1, "clock-in-apply", &["replay"], "apply asks the node's own clock"),
-    mutant(2, "signer-counted-twice", &["certificate soundness", "certificates"], "the first signature of a block counts twice"),
+    mutant(2, "signer-counted-twice", SOUND, "the first signature of a block counts twice"),
     mutant(2, "signature-before-commit", &["attestation"], "what a restarted node finds in its log counts as committed, and is signed"),
     mutant(2, "signed-not-persisted", &["one header"], "the last header signed is not written down"),
     mutant(2, "sealed-twice", &["agreement"], "a sealed epoch can be sealed again"),
     mutant(2, "late-into-sealed-prefix", &["immutability"], "a late statement lands before the watermark"),
+    joining(mutant(2, "learner-counted", SOUND, "the signature of a node without a vote counts")),
+    joining(mutant(2, "todays-voters", SOUND, "a signature counts by who votes today, not at the block's index")),
+    joining(mutant(2, "revoked-key-accepted", SOUND, "a key that was taken away still signs")),
     mutant(2, "digest-without-cluster", &["authority"], "what is signed does not name the cluster"),
     mutant(2, "hash-order-in-digest", &["agreement", "alarm"], "the seals of a block are hashed in the order of a hash map"),
     mutant(3, "retry-applied-twice", &["exactly once", "durability"], "a retry is done again"),
@@ -86,11 +121,17 @@ pub const MUTANTS: &[Mutant] = &[
 pub(super) fn choose(only: &[String], families: bool) -> io::Result<Vec<&'static Mutant>> {
     for name in only {
         if !MUTANTS.iter().any(|mutant| mutant.name == name) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("no bug is called {name}")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("no bug is called {name}"),
+            ));
         }
     }
     let first = |mutant: &&'static Mutant| {
-        MUTANTS.iter().find(|other| other.family == mutant.family).is_some_and(|other| other.name == mutant.name)
+        MUTANTS
+            .iter()
+            .find(|other| other.family == mutant.family)
+            .is_some_and(|other| other.name == mutant.name)
     };
     Ok(MUTANTS
         .iter()
