@@ -89,6 +89,19 @@ impl Observer {
                     .collect()
             });
             let complete = views.filter(|views: &BTreeMap<u64, View>| views.len() == world.nodes().len());
+            // Only members are asked to get well: a node outside follows nobody.
+            let complete = complete.map(|mut views| {
+                let newest = views
+                    .iter()
+                    .max_by_key(|(_, view)| view.term)
+                    .map(|(node, _)| *node);
+                let status = newest
+                    .and_then(|node| seen.gateway(node))
+                    .map(|gateway| gateway.status());
+                let members = status.map(|status| [status.voters, status.learners].concat());
+                views.retain(|node, _| members.as_ref().is_some_and(|members| members.contains(node)));
+                views
+            });
             self.watch.look_at_all(now, complete.as_ref());
         }
     }

@@ -14,13 +14,29 @@ pub(super) fn check(history: &History) -> Vec<(u64, String)> {
                 found.push((0, format!("{what}: n{first} shows {a:?}, n{node} {b:?}")));
             };
             // The digest of a state that one more entry was applied to differs rightly.
-            if expected.status["applied"] == other.status["applied"] && expected.status["state"] != other.status["state"] {
+            if expected.status["applied"] == other.status["applied"]
+                && expected.status["state"] != other.status["state"]
+            {
                 differ("state", &expected.status, &other.status);
             }
-            let bare = |block: &serde_json::Value| (block["index"].clone(), block["digest"].clone(), block["root"].clone());
+            let bare = |block: &serde_json::Value| {
+                (
+                    block["index"].clone(),
+                    block["digest"].clone(),
+                    block["root"].clone(),
+                )
+            };
             if expected.blocks.iter().map(bare).ne(other.blocks.iter().map(bare)) {
-                let at = expected.blocks.iter().zip(&other.blocks).find(|(a, b)| bare(a) != bare(b));
-                differ("blocks", &(expected.blocks.len(), at.map(|(a, _)| a)), &(other.blocks.len(), at.map(|(_, b)| b)));
+                let at = expected
+                    .blocks
+                    .iter()
+                    .zip(&other.blocks)
+                    .find(|(a, b)| bare(a) != bare(b));
+                differ(
+                    "blocks",
+                    &(expected.blocks.len(), at.map(|(a, _)| a)),
+                    &(other.blocks.len(), at.map(|(_, b)| b)),
+                );
             }
             for (key, journal) in &expected.journals {
                 if other.journals.get(key) != Some(journal) {
@@ -34,9 +50,14 @@ pub(super) fn check(history: &History) -> Vec<(u64, String)> {
     }
     let mut digests = BTreeMap::new();
     for seen in &history.seals {
-        let known = *digests.entry((&seen.asset, seen.epoch, seen.version)).or_insert(seen);
+        let known = *digests
+            .entry((&seen.asset, seen.epoch, seen.version))
+            .or_insert(seen);
         if known.digest != seen.digest {
-            found.push((seen.at_ms, format!("two digests of one seal: {known:?} and {seen:?}")));
+            found.push((
+                seen.at_ms,
+                format!("two digests of one seal: {known:?} and {seen:?}"),
+            ));
         }
     }
     found

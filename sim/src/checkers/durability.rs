@@ -21,8 +21,11 @@ pub(super) fn check(history: &History) -> Vec<(u64, String)> {
             }
         }
         for operation in &history.operations {
-            let times: Vec<usize> =
-                operation.settles.iter().map(|s| booked.get(s.label.as_str()).map_or(0, Vec::len)).collect();
+            let times: Vec<usize> = operation
+                .settles
+                .iter()
+                .map(|s| booked.get(s.label.as_str()).map_or(0, Vec::len))
+                .collect();
             let right = match &operation.outcome {
                 Outcome::Done(_) => times.iter().all(|n| *n == 1),
                 Outcome::Refused(..) => times.iter().all(|n| *n == 0),
@@ -30,7 +33,10 @@ pub(super) fn check(history: &History) -> Vec<(u64, String)> {
             };
             if !right {
                 let labels: Vec<&str> = operation.settles.iter().map(|s| s.label.as_str()).collect();
-                let what = format!("on n{node} {labels:?} are booked {times:?} times, the outcome is {:?}", operation.outcome);
+                let what = format!(
+                    "on n{node} {labels:?} are booked {times:?} times, the outcome is {:?}",
+                    operation.outcome
+                );
                 found.push((operation.ended_ms, what));
             }
             for settled in &operation.settles {
@@ -38,12 +44,19 @@ pub(super) fn check(history: &History) -> Vec<(u64, String)> {
                     if statement["energy"].as_u64() != Some(settled.consumption.unsigned_abs())
                         || statement["epoch"].as_u64() != Some(settled.epoch)
                     {
-                        found.push((operation.ended_ms, format!("on n{node} {settled:?} is booked as {statement}")));
+                        found.push((
+                            operation.ended_ms,
+                            format!("on n{node} {settled:?} is booked as {statement}"),
+                        ));
                     }
                 }
             }
         }
-        let known = history.operations.iter().flat_map(|operation| &operation.settles).map(|s| s.label.as_str());
+        let known = history
+            .operations
+            .iter()
+            .flat_map(|operation| &operation.settles)
+            .map(|s| s.label.as_str());
         let known: std::collections::BTreeSet<&str> = known.collect();
         for label in booked.keys().filter(|label| !known.contains(**label)) {
             found.push((0, format!("n{node} has booked {label}, which nobody reported")));

@@ -7,3 +7,4 @@ mod log;
 mod raft;
 mod small;
 mod wal;
+mod watch;

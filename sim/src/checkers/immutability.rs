@@ -21,21 +21,41 @@ pub(super) fn check(history: &History) -> Vec<(u64, String)> {
         }
     };
     for read in &history.reads {
-        see(read.answered_ms, read.asset.as_str(), read.epoch, read.sealed.as_slice());
+        see(
+            read.answered_ms,
+            read.asset.as_str(),
+            read.epoch,
+            read.sealed.as_slice(),
+        );
     }
     let mut short = Vec::new();
     for ((asset, epoch), journal) in history.shown.values().flat_map(|shown| &shown.journals) {
         let statements = journal["statements"].as_array().map_or(&[][..], Vec::as_slice);
         let watermark = journal["watermark"].as_u64().unwrap_or(0);
-        match usize::try_from(watermark).ok().and_then(|watermark| statements.get(..watermark)) {
+        match usize::try_from(watermark)
+            .ok()
+            .and_then(|watermark| statements.get(..watermark))
+        {
             Some(prefix) => see(0, asset.as_str(), *epoch, prefix),
-            None => short.push((0, format!("the journal of {asset} in {epoch} ends before its watermark {watermark}"))),
+            None => short.push((
+                0,
+                format!("the journal of {asset} in {epoch} ends before its watermark {watermark}"),
+            )),
         }
     }
     for ((asset, epoch), journal) in history.shown.values().flat_map(|shown| &shown.journals) {
         let covered = journal["watermark"].as_u64().unwrap_or(0);
-        if let Some(known) = longest.get(&(asset.as_str(), *epoch)).filter(|known| known.len() as u64 > covered) {
-            short.push((0, format!("the seal of {asset} in {epoch} covered {} statements and covers {covered}", known.len())));
+        if let Some(known) = longest
+            .get(&(asset.as_str(), *epoch))
+            .filter(|known| known.len() as u64 > covered)
+        {
+            short.push((
+                0,
+                format!(
+                    "the seal of {asset} in {epoch} covered {} statements and covers {covered}",
+                    known.len()
+                ),
+            ));
         }
     }
     found.extend(short);

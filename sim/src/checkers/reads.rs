@@ -23,18 +23,36 @@ pub(super) fn check(history: &History) -> Vec<(u64, String)> {
         let all = written.get(&place).map_or(&[][..], Vec::as_slice);
         for (label, _, acknowledged) in all {
             if acknowledged.is_some_and(|at| at < read.asked_ms) && !shown.contains(label) {
-                found.push((read.answered_ms, format!("n{} does not show {label}, acknowledged at {acknowledged:?}: {read:?}", read.node)));
+                found.push((
+                    read.answered_ms,
+                    format!(
+                        "n{} does not show {label}, acknowledged at {acknowledged:?}: {read:?}",
+                        read.node
+                    ),
+                ));
             }
         }
         for label in &shown {
-            if !all.iter().any(|(known, asked, _)| known == label && *asked <= read.answered_ms) {
-                found.push((read.answered_ms, format!("n{} shows {label}, which nobody had reported", read.node)));
+            if !all
+                .iter()
+                .any(|(known, asked, _)| known == label && *asked <= read.answered_ms)
+            {
+                found.push((
+                    read.answered_ms,
+                    format!("n{} shows {label}, which nobody had reported", read.node),
+                ));
             }
         }
         let before = earlier.entry(place).or_default();
-        for (answered_ms, labels) in before.iter().filter(|(answered_ms, _)| *answered_ms < read.asked_ms) {
+        for (answered_ms, labels) in before
+            .iter()
+            .filter(|(answered_ms, _)| *answered_ms < read.asked_ms)
+        {
             if let Some(gone) = labels.difference(&shown).next() {
-                found.push((read.answered_ms, format!("n{} no longer shows {gone}, shown at {answered_ms}", read.node)));
+                found.push((
+                    read.answered_ms,
+                    format!("n{} no longer shows {gone}, shown at {answered_ms}", read.node),
+                ));
             }
         }
         before.push((read.answered_ms, shown));

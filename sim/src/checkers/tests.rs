@@ -43,11 +43,19 @@ fn shown() -> Shown {
         "watermark": 0, "version": null,
     });
     let pv = json!({"statements": [settled], "watermark": 1, "version": 0});
-    let journals = [("pv", pv), ("street", street), ("home", home), ("district", district)];
+    let journals = [
+        ("pv", pv),
+        ("street", street),
+        ("home", home),
+        ("district", district),
+    ];
     Shown {
         status: json!({"applied": 9, "state": "aa"}),
         blocks: vec![json!({"index": 5, "digest": "b5", "root": "r5"})],
-        journals: journals.into_iter().map(|(asset, journal)| ((asset.to_owned(), 7), journal)).collect(),
+        journals: journals
+            .into_iter()
+            .map(|(asset, journal)| ((asset.to_owned(), 7), journal))
+            .collect(),
         contracts: vec![json!({"contractId": "ppa", "energy": 200, "energy_total": 1000, "balanced": 200})],
         ..Shown::default()
     }
@@ -99,7 +107,10 @@ fn good() -> History {
 
 /// The checkers that complain.
 fn complaints(history: &History) -> Vec<&'static str> {
-    let mut who: Vec<_> = check(history, &[]).into_iter().map(|violation| violation.checker).collect();
+    let mut who: Vec<_> = check(history, &[])
+        .into_iter()
+        .map(|violation| violation.checker)
+        .collect();
     who.dedup();
     who
 }
@@ -107,11 +118,18 @@ fn complaints(history: &History) -> Vec<&'static str> {
 /// Whether this checker complains, and no other but the one for linearizable histories, which sees losses too.
 fn noticed_by(history: &History, checker: &str) -> bool {
     let who = complaints(history);
-    who.contains(&checker) && who.iter().all(|other| *other == checker || *other == "linearizability")
+    who.contains(&checker)
+        && who
+            .iter()
+            .all(|other| *other == checker || *other == "linearizability")
 }
 
 fn journal<'a>(history: &'a mut History, asset: &str) -> Vec<&'a mut Value> {
-    history.shown.values_mut().filter_map(|shown| shown.journals.get_mut(&(asset.to_owned(), 7))).collect()
+    history
+        .shown
+        .values_mut()
+        .filter_map(|shown| shown.journals.get_mut(&(asset.to_owned(), 7)))
+        .collect()
 }
 
 #[test]
@@ -185,7 +203,11 @@ fn durability_sees_what_was_lost_doubled_or_made_up() {
 
     let mut unknown = good();
     unknown.operations[0].outcome = Outcome::Unknown;
-    assert_eq!(complaints(&unknown), Vec::<&str>::new(), "an unknown outcome may be either");
+    assert_eq!(
+        complaints(&unknown),
+        Vec::<&str>::new(),
+        "an unknown outcome may be either"
+    );
 
     let mut half = good();
     half.operations[0].outcome = Outcome::Unknown;
@@ -235,11 +257,17 @@ fn immutability_sees_a_sealed_prefix_that_changes() {
     assert_eq!(complaints(&same), Vec::<&str>::new());
 
     let mut changed = good();
-    sealed(&mut changed, statement(1, "pv", "street", 499, "metered", "c1-1-0"));
+    sealed(
+        &mut changed,
+        statement(1, "pv", "street", 499, "metered", "c1-1-0"),
+    );
     assert_eq!(complaints(&changed), ["immutability"]);
 
     let mut shrunk = good();
-    sealed(&mut shrunk, statement(1, "pv", "street", 500, "metered", "c1-1-0"));
+    sealed(
+        &mut shrunk,
+        statement(1, "pv", "street", 500, "metered", "c1-1-0"),
+    );
     for journal in journal(&mut shrunk, "pv") {
         journal["watermark"] = json!(0);
     }
@@ -258,7 +286,9 @@ fn conservation_sees_energy_that_is_lost_and_statements_with_one_side() {
     for asset in ["street", "district"] {
         for journal in journal(&mut kept, asset) {
             let all = journal["statements"].as_array_mut().unwrap();
-            all.iter_mut().filter(|s| s["kind"] == "residual").for_each(|s| s["energy"] = json!(499));
+            all.iter_mut()
+                .filter(|s| s["kind"] == "residual")
+                .for_each(|s| s["energy"] = json!(499));
         }
     }
     assert_eq!(complaints(&kept), ["conservation"]);
@@ -272,7 +302,12 @@ fn conservation_sees_energy_that_is_lost_and_statements_with_one_side() {
 
 #[test]
 fn caps_sees_a_contract_that_books_too_much() {
-    for (name, limit) in [("energy", 199), ("load_max", 199), ("energy_total", 199), ("balanced", 201)] {
+    for (name, limit) in [
+        ("energy", 199),
+        ("load_max", 199),
+        ("energy_total", 199),
+        ("balanced", 201),
+    ] {
         let mut history = good();
         for shown in history.shown.values_mut() {
             shown.contracts[0][name] = json!(limit);
@@ -293,7 +328,12 @@ fn certificates_must_exist_for_what_was_acknowledged() {
         digest: "00".into(),
     });
     assert_eq!(complaints(&history), ["certificates"], "no proof at all");
-    history.shown.get_mut(&1).unwrap().proofs.insert(("pv".into(), 7, 0), json!({"seal": 1}));
+    history
+        .shown
+        .get_mut(&1)
+        .unwrap()
+        .proofs
+        .insert(("pv".into(), 7, 0), json!({"seal": 1}));
     assert_eq!(complaints(&history), ["certificates"], "a proof that isn't one");
 }
 

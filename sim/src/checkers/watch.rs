@@ -117,8 +117,7 @@ impl Watch {
         // What nodes say they have signed comes first: it must be there before the signature is anywhere else.
         for (node, platter) in &changed {
             if let Some((index, header)) = wal::signed(*platter) {
-                self.attestations
-                    .on_disk(*node, index, header, self.raft.committed_to());
+                self.attestations.on_disk(*node, index, header, committed);
             }
         }
         for (node, platter) in changed {

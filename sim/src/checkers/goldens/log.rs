@@ -171,7 +171,7 @@ impl Fixture {
     }
 
     /// What clients heard and nodes show.
-    fn history(&self) -> History {
+    pub(super) fn history(&self) -> History {
         let operation = |key: &str, outcome: Told| Operation {
             key: key.into(),
             action: "x".into(),

@@ -9,10 +9,10 @@ use crate::checkers::wal::{self, Leader, LogId, Platter, Record, Tail};
 use crate::oracle::judge::Payload;
 
 #[derive(Default)]
-struct Files(RefCell<BTreeMap<String, Vec<u8>>>);
+pub(super) struct Files(RefCell<BTreeMap<String, Vec<u8>>>);
 
 impl Files {
-    fn put(&self, path: &str, bytes: &[u8]) {
+    pub(super) fn put(&self, path: &str, bytes: &[u8]) {
         self.0
             .borrow_mut()
             .entry(path.into())
@@ -43,11 +43,11 @@ impl Platter for Files {
 
 const DISK: u128 = 77;
 
-fn path(segment: u64) -> String {
+pub(super) fn path(segment: u64) -> String {
     format!("log/{segment:016x}.wal")
 }
 
-fn head(segment: u64, first_seq: u64) -> Vec<u8> {
+pub(super) fn head(segment: u64, first_seq: u64) -> Vec<u8> {
     let mut out = b"GRIDWAL\x01".to_vec();
     out.extend([7; 32]);
     out.extend(3_u64.to_be_bytes());
@@ -58,7 +58,7 @@ fn head(segment: u64, first_seq: u64) -> Vec<u8> {
     out
 }
 
-fn frame(segment: u64, seq: u64, body: &[u8]) -> Vec<u8> {
+pub(super) fn frame(segment: u64, seq: u64, body: &[u8]) -> Vec<u8> {
     let salt = crc32c_append(crc32c(&DISK.to_be_bytes()), &segment.to_be_bytes());
     let mut out = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
     out.extend(seq.to_be_bytes());
