@@ -273,7 +273,7 @@ async fn run(options: &Options) -> io::Result<Verdict> {
     let ended = tokio::select! {
         ended = clients => ended,
         late = storm.rage(patience) => Err(late?),
-        () = watch.look() => unreachable_watch(),
+        () = watch.look() => watch_ended(),
     };
 
     let mut verdict = Verdict::new(options.seed, time.now_ms(), &faults, missing);
@@ -318,7 +318,7 @@ fn patience(phase: &str, healed_ms: u64) -> Option<String> {
 }
 
 /// The watch looks for ever.
-fn unreachable_watch() -> Result<(), String> {
+fn watch_ended() -> Result<(), String> {
     Err("the watch on the nodes ended".to_owned())
 }
 
