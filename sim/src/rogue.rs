@@ -45,10 +45,15 @@ impl Rogue {
         while self.time.now_ms() < until_ms {
             tokio::time::sleep(Duration::from_millis(self.rng.within(500..=2_500))).await;
             tried += 1;
-            let Some((what, envelope)) = self.forge(tried) else { continue };
+            let Some((what, envelope)) = self.forge(tried) else {
+                continue;
+            };
             let node = self.rng.within(1..=self.nodes);
             let body = json!({"envelope": jws::base64url(&envelope.to_bytes())});
-            let answer = self.http.call(node, "envelope.submit", None, &body, Duration::from_secs(3)).await;
+            let answer = self
+                .http
+                .call(node, "envelope.submit", None, &body, Duration::from_secs(3))
+                .await;
             let Ok(answer) = answer else { continue };
             let mut history = self.history.lock();
             history.count("forged envelopes answered");
@@ -65,7 +70,12 @@ impl Rogue {
         let stranger = SigningKey::from_bytes(&[0x5a; 32]);
         let (what, cluster, key, not_after) = match self.rng.below(3) {
             0 => ("by a key that nobody knows", ELSEWHERE, &stranger, now + LIFE_MS),
-            _ => ("that was signed for another cluster", ELSEWHERE, &self.gateway, now + LIFE_MS),
+            _ => (
+                "that was signed for another cluster",
+                ELSEWHERE,
+                &self.gateway,
+                now + LIFE_MS,
+            ),
         };
         let settlement = Settlement {
             meter: "rogue".try_into().ok()?,
@@ -75,13 +85,24 @@ impl Rogue {
             co2eq: ledger::GramsCo2::default(),
             autoseal: None,
         };
-        let action = Action::Settle { settlements: vec![settlement] };
+        let action = Action::Settle {
+            settlements: vec![settlement],
+        };
         let signer = PublicKey(key.verifying_key().to_bytes());
         let mut nonce = [0; 16];
         self.rng.fill(&mut nonce);
         let not_after = Timestamp::new(not_after).ok()?;
         let bytes = ledger::envelope::signing_bytes(cluster, signer, nonce, not_after, &action);
         let signature = Signature(key.sign(&bytes).to_bytes());
-        Some((what, Envelope { signer, nonce, not_after, action, signature }))
+        Some((
+            what,
+            Envelope {
+                signer,
+                nonce,
+                not_after,
+                action,
+                signature,
+            },
+        ))
     }
 }
