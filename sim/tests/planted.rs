@@ -10,7 +10,10 @@ fn no_crate_depends_on_planted_bugs_unless_it_is_told_to() {
     // And the question can be answered otherwise: with the feature they do.
     let with = dependents(&["--package", "sim", "--features", "planted"]);
     for name in ["sim", "gridseal", "ledger", "raft"] {
-        assert!(with.iter().any(|line| line.contains(&format!("{name} v"))), "{name} lacks the bugs: {with:#?}");
+        assert!(
+            with.iter().any(|line| line.contains(&format!("{name} v"))),
+            "{name} lacks the bugs: {with:#?}"
+        );
     }
 }
 
@@ -22,7 +25,11 @@ fn dependents(of: &[&str]) -> Vec<String> {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs this test, so it is there");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let tree = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
     tree.lines().map(str::to_owned).collect()
 }
