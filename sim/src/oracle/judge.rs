@@ -95,9 +95,10 @@ impl Judgement {
             }
             Payload::App(bytes) => {
                 let ours = self.ledger.apply_raw(index, bytes);
+                let sealed = self.book.oracle.seals.len();
                 let theirs = self.book.apply(index, bytes, self.ledger.state().0);
                 self.compare(&ours, &theirs);
-                self.note(&theirs);
+                self.note(&theirs, sealed);
             }
         }
         self.states.insert(index, self.ledger.state().to_string());
@@ -231,8 +232,8 @@ impl Judgement {
         }
     }
 
-    /// Counts what a run should reach now and then.
-    fn note(&mut self, applied: &book::Applied) {
+    /// Counts what a run should reach now and then; there were so many seals before.
+    fn note(&mut self, applied: &book::Applied, sealed: usize) {
         for answered in &applied.answers {
             if answered.duplicate {
                 self.count("a retry that was a duplicate");
@@ -276,12 +277,11 @@ impl Judgement {
             }
         }
         for (_, s) in &applied.booked {
-            let late = |side: &String| {
-                self.book
-                    .oracle
-                    .seals
+            let before = &self.book.oracle.seals[..sealed];
+            let late = |meter: &String| {
+                before
                     .iter()
-                    .any(|seal| seal.asset == *side && seal.epoch == s.epoch)
+                    .any(|seal| seal.asset == *meter && seal.epoch == s.epoch)
             };
             if s.kind == "metered" && s.meter.as_ref().is_some_and(late) {
                 self.count("a late value");
