@@ -41,6 +41,8 @@ pub struct Case {
     pub lying_disks: bool,
     /// A node whose ledger computes wrongly, and from which log index on.
     pub corrupt: Option<(u64, u64)>,
+    /// One more node joins while clients work.
+    pub joins: bool,
     /// How often clients do what.
     pub mix: Mix,
     /// Operations that are left out, by their key.
@@ -65,6 +67,7 @@ impl Default for Case {
             drawn: false,
             lying_disks: false,
             corrupt: None,
+            joins: false,
             mix: options.mix,
             mute: BTreeSet::new(),
             steps: Vec::new(),
@@ -87,6 +90,7 @@ impl Case {
             rough: options.rough,
             lying_disks: options.lying_disks,
             corrupt: options.corrupt,
+            joins: options.joins,
             mix: options.mix,
             mute: options.mute.clone(),
             steps: plan.steps,
@@ -119,6 +123,7 @@ impl Case {
             mix: self.mix,
             mute: self.mute.clone(),
             corrupt: self.corrupt,
+            joins: self.joins,
             ..scenario::Options::new(self.seed)
         }
     }

@@ -50,6 +50,8 @@ struct Raw {
     drawn: bool,
     #[serde(default)]
     lying_disks: bool,
+    #[serde(default)]
+    joins: bool,
     corrupt: Option<Spanned<Corrupt>>,
     workload: Option<Spanned<Work>>,
     #[serde(default)]
@@ -204,6 +206,7 @@ pub fn parse(file: &str, text: &str) -> Result<Case, CaseError> {
         rough: raw.rough,
         drawn: raw.drawn,
         lying_disks: raw.lying_disks,
+        joins: raw.joins,
         corrupt,
         mix,
         mute: raw.mute.into_iter().collect(),

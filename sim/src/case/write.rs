@@ -27,6 +27,7 @@ impl Case {
             ("rough", self.rough),
             ("drawn", self.drawn),
             ("lying_disks", self.lying_disks),
+            ("joins", self.joins),
         ] {
             if set {
                 line(format_args!("{name} = true"));
