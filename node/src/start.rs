@@ -359,8 +359,9 @@ async fn resign_when_alarmed(replica: Replica, alarms: Alarms) {
     {
         if let Err(error) = replica.transfer_leader(None).await {
             tracing::warn!(%error, "can't hand leadership over");
-            tokio::time::sleep(Duration::from_millis(200)).await;
         }
+        // The role may lag behind the transfer; asking again at once would only spin.
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
