@@ -30,7 +30,7 @@ pub(super) fn check(log: &BTreeMap<u64, Payload>, snapshots: &Snapshots) -> (Jud
             .iter_mut()
             .for_each(|(_, ledger)| feed(ledger, *index, payload));
         let Some(of) = snapshots.get(index) else { continue };
-        let sampled = snapshots.range(..index).count() % step == 0;
+        let sampled = snapshots.range(..index).count().is_multiple_of(step);
         let live = judgement.ledger.snapshot();
         for (node, bytes) in of {
             let is_newest = newest.get(node) == Some(index);
