@@ -61,11 +61,18 @@ impl Oracle {
     }
 
     fn applied(&mut self, node: u64, entry: &Committed) {
-        let Committed { index, term, leader, payload } = entry;
+        let Committed {
+            index,
+            term,
+            leader,
+            payload,
+        } = entry;
         let id = match payload {
             Payload::App(bytes) => match read_payload(bytes) {
                 Some(id) => Some(id),
-                None => return self.violate("integrity", format!("n{node} applied foreign bytes at {index}")),
+                None => {
+                    return self.violate("integrity", format!("n{node} applied foreign bytes at {index}"));
+                }
             },
             Payload::Blank | Payload::Membership(_) => None,
         };
@@ -80,7 +87,10 @@ impl Oracle {
         let this = (*term, *leader, id);
         let known = *self.log.entry(*index).or_insert(this);
         if known != this {
-            self.violate("agreement", format!("n{node} applied {this:?} at {index}, another {known:?}"));
+            self.violate(
+                "agreement",
+                format!("n{node} applied {this:?} at {index}, another {known:?}"),
+            );
         }
     }
 }
@@ -114,7 +124,13 @@ impl StateMachine for Recorder {
     }
 
     fn snapshot(&mut self) -> Capture {
-        let tape = self.oracle.lock().tapes.get(&self.node).cloned().unwrap_or_default();
+        let tape = self
+            .oracle
+            .lock()
+            .tapes
+            .get(&self.node)
+            .cloned()
+            .unwrap_or_default();
         Box::new(move || {
             let mut bytes = BytesMut::new();
             bytes.put_u64(tape.next);
@@ -139,9 +155,15 @@ impl StateMachine for Recorder {
         }
         if tape.next != index + 1 {
             let (node, next) = (self.node, tape.next);
-            oracle.violate("snapshot", format!("n{node} restores {index} from a snapshot up to {next}"));
+            oracle.violate(
+                "snapshot",
+                format!("n{node} restores {index} from a snapshot up to {next}"),
+            );
         }
-        let wrong = tape.ids.iter().find(|(index, id)| oracle.log.get(*index).is_none_or(|known| known.2 != Some(**id)));
+        let wrong = tape
+            .ids
+            .iter()
+            .find(|(index, id)| oracle.log.get(*index).is_none_or(|known| known.2 != Some(**id)));
         if let Some((index, id)) = wrong {
             let what = format!("the snapshot of n{} holds payload {id} at {index}", self.node);
             oracle.violate("agreement", what);
@@ -174,9 +196,12 @@ async fn node(machine: Machine, nodes: u64, seed: u64, oracle: Shared) -> Result
         node: id,
         oracle: Arc::clone(&oracle),
     });
-    let replica = Replica::start(config, disk, network, recorder, Arc::new(NoService)).await.map_err(|e| e.to_string())?;
-    let members: BTreeMap<u64, PeerAddr> =
-        (1..=nodes).map(|id| (id, PeerAddr(format!("{}:{PORT}", ip(id))))).collect();
+    let replica = Replica::start(config, disk, network, recorder, Arc::new(NoService))
+        .await
+        .map_err(|e| e.to_string())?;
+    let members: BTreeMap<u64, PeerAddr> = (1..=nodes)
+        .map(|id| (id, PeerAddr(format!("{}:{PORT}", ip(id)))))
+        .collect();
     tokio::spawn(publish(replica.clone(), id, Arc::clone(&oracle)));
     replica.initialize(members).await.map_err(|e| e.to_string())?;
     let mut fault = replica.fault();
@@ -219,7 +244,10 @@ async fn work(replica: Replica, rng: &mut Rng, oracle: &Shared) {
                     let mut oracle = oracle.lock();
                     oracle.reads += 1;
                     if acked.is_some_and(|acked| acked > index) {
-                        oracle.violate("linearizable", format!("n{} reads at {index}, {acked:?} was acknowledged", status.id));
+                        oracle.violate(
+                            "linearizable",
+                            format!("n{} reads at {index}, {acked:?} was acknowledged", status.id),
+                        );
                     }
                 }
             }
@@ -240,7 +268,10 @@ async fn work(replica: Replica, rng: &mut Rng, oracle: &Shared) {
                         trace::record(format_args!("acknowledged {indexes:?}"));
                         let mut oracle = oracle.lock();
                         if indexes.len() != ids.len() {
-                            oracle.violate("integrity", format!("{} payloads got {} indexes", ids.len(), indexes.len()));
+                            oracle.violate(
+                                "integrity",
+                                format!("{} payloads got {} indexes", ids.len(), indexes.len()),
+                            );
                         }
                         oracle.acked.extend(indexes.into_iter().zip(ids));
                     }
@@ -252,7 +283,10 @@ async fn work(replica: Replica, rng: &mut Rng, oracle: &Shared) {
 
 /// The healthy leader, if all see the same.
 fn leader(oracle: &Oracle) -> Option<u64> {
-    let newest = oracle.status.values().max_by_key(|status| (status.term, status.role == Role::Leader))?;
+    let newest = oracle
+        .status
+        .values()
+        .max_by_key(|status| (status.term, status.role == Role::Leader))?;
     newest.leader
 }
 
@@ -264,14 +298,19 @@ fn unwell(oracle: &Oracle, nodes: u64, excused: &BTreeSet<u64>, acked_when_quiet
     let leaders: BTreeSet<Option<u64>> = follow.iter().copied().collect();
     let expected = nodes - excused.len() as u64;
     if follow.len() as u64 != expected || leaders.len() != 1 || leaders.contains(&None) {
-        return Some(format!("{} of {expected} healthy nodes follow {leaders:?}", follow.len()));
+        return Some(format!(
+            "{} of {expected} healthy nodes follow {leaders:?}",
+            follow.len()
+        ));
     }
     if oracle.acked.len() <= acked_when_quiet {
         return Some("nothing was acknowledged since the faults ended".into());
     }
     let acked = oracle.acked.last_key_value().map_or(0, |(index, _)| *index);
     let healthy = oracle.tapes.iter().filter(|(node, _)| !excused.contains(node));
-    let (node, slowest) = healthy.map(|(node, tape)| (node, tape.next)).min_by_key(|(_, next)| *next)?;
+    let (node, slowest) = healthy
+        .map(|(node, tape)| (node, tape.next))
+        .min_by_key(|(_, next)| *next)?;
     (slowest + 200 < acked).then(|| format!("n{node} is at {slowest}, {acked} is acknowledged"))
 }
 
@@ -284,7 +323,10 @@ fn check_durability(oracle: &mut Oracle) {
     for (node, tape) in &oracle.tapes {
         for (index, id) in oracle.acked.range(..tape.next) {
             if tape.ids.get(index) != Some(id) {
-                lost.push(format!("n{node} has {:?} at {index}, where {id} was acknowledged", tape.ids.get(index)));
+                lost.push(format!(
+                    "n{node} has {:?} at {index}, where {id} was acknowledged",
+                    tape.ids.get(index)
+                ));
             }
         }
     }
@@ -314,7 +356,13 @@ pub struct Options {
 /// # Errors
 /// The operating system gives no runtime.
 pub fn run(options: &Options) -> std::io::Result<Report> {
-    let &Options { seed, nodes, faults_ms, lying_disks, calm } = options;
+    let &Options {
+        seed,
+        nodes,
+        faults_ms,
+        lying_disks,
+        calm,
+    } = options;
     let oracle: Shared = Arc::default();
     let program: Program = {
         let oracle = Arc::clone(&oracle);
@@ -377,4 +425,3 @@ pub fn run(options: &Options) -> std::io::Result<Report> {
     report.count("reads", oracle.reads);
     Ok(report)
 }
-

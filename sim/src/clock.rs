@@ -58,7 +58,10 @@ impl WallClock {
     /// Milliseconds since the Unix epoch, as this machine believes.
     pub fn now_ms(&self) -> u64 {
         let now = self.time.now_ms();
-        let drift = i64::try_from(now).unwrap_or(i64::MAX).saturating_mul(self.drift_ppm) / 1_000_000;
+        let drift = i64::try_from(now)
+            .unwrap_or(i64::MAX)
+            .saturating_mul(self.drift_ppm)
+            / 1_000_000;
         (EPOCH_MS + now).saturating_add_signed(self.ahead_ms.load(Ordering::Relaxed) + drift)
     }
 

@@ -79,7 +79,6 @@ pub enum Way {
     Breaking,
 }
 
-
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -104,7 +103,11 @@ impl fmt::Display for Fault {
             Fault::Cut(a, b) => write!(f, "nothing passes between n{a} and n{b}"),
             Fault::Ring => f.write_str("each node reaches only its neighbours in a ring"),
             Fault::Bridge(node) => write!(f, "only n{node} reaches both halves"),
-            Fault::Link(from, to, way) => write!(f, "the way n{from} > n{to} is {}", format!("{way:?}").to_lowercase()),
+            Fault::Link(from, to, way) => write!(
+                f,
+                "the way n{from} > n{to} is {}",
+                format!("{way:?}").to_lowercase()
+            ),
             Fault::SlowNode(node, true) => write!(f, "n{node} becomes ten times slower"),
             Fault::SlowNode(node, false) => write!(f, "n{node} has its whole machine again"),
             Fault::FullDisk(node, true) => write!(f, "the disk of n{node} is full"),
@@ -113,13 +116,19 @@ impl fmt::Display for Fault {
             Fault::Latent(node) => write!(f, "a sector on the disk of n{node} can't be read any more"),
             Fault::Misdirect(node) => write!(f, "the disk of n{node} writes to wrong places"),
             Fault::EmptyDisk(node) => write!(f, "n{node} is killed and gets an empty disk"),
-            Fault::WrongDisk(node, other) => write!(f, "n{node} is killed and gets a copy of n{other}'s disk"),
+            Fault::WrongDisk(node, other) => {
+                write!(f, "n{node} is killed and gets a copy of n{other}'s disk")
+            }
         }
     }
 }
 
 fn list(nodes: &BTreeSet<u64>) -> String {
-    nodes.iter().map(|n| format!("n{n}")).collect::<Vec<_>>().join(" ")
+    nodes
+        .iter()
+        .map(|n| format!("n{n}"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// What happens when. Ends with everything healed and started.
@@ -166,7 +175,16 @@ impl Plan {
     /// All machines lose power at once, everything that was not synced with it, and come back a second later.
     pub fn blackout(nodes: u64, at_ms: u64, end_ms: u64) -> Self {
         let loss = Some(Loss::Everything);
-        let crashes = (1..=nodes).map(|node| (at_ms, Fault::Crash { node, silent: true, loss }));
+        let crashes = (1..=nodes).map(|node| {
+            (
+                at_ms,
+                Fault::Crash {
+                    node,
+                    silent: true,
+                    loss,
+                },
+            )
+        });
         let starts = (1..=nodes).map(|node| (at_ms + 1_000, Fault::Start(node)));
         Plan {
             steps: crashes.chain(starts).collect(),
@@ -188,12 +206,20 @@ impl Plan {
         let start = 3_000.min(end_ms / 4);
         let span = start..=end_ms.saturating_sub(1).max(start);
 
-        let cuts = if swarm.partitions { 1 + (end_ms - start) / 10_000 } else { 1 };
+        let cuts = if swarm.partitions {
+            1 + (end_ms - start) / 10_000
+        } else {
+            1
+        };
         for _ in 0..cuts {
             let at = rng.within(span.clone());
             plan.cut(rng, nodes, at, end_ms, swarm.one_way);
         }
-        let crashes = if swarm.crashes { 1 + (end_ms - start) / 12_000 } else { 1 };
+        let crashes = if swarm.crashes {
+            1 + (end_ms - start) / 12_000
+        } else {
+            1
+        };
         for _ in 0..crashes {
             let at = rng.within(span.clone());
             let node = rng.within(1..=nodes);
@@ -228,13 +254,15 @@ impl Plan {
             if swarm.pauses {
                 let longest = *rng.pick(&[1_000, 5_000, 20_000]);
                 let ms = rng.within(100..=longest);
-                self.steps.push((at, Fault::Pause(node(rng), ms.min(span.end() - at))));
+                self.steps
+                    .push((at, Fault::Pause(node(rng), ms.min(span.end() - at))));
             }
             let at = rng.within(span.clone());
             if swarm.slow_disks {
                 let node = node(rng);
                 self.steps.push((at, Fault::SlowDisk(node, true)));
-                self.steps.push((rng.within(at..=*span.end()), Fault::SlowDisk(node, false)));
+                self.steps
+                    .push((rng.within(at..=*span.end()), Fault::SlowDisk(node, false)));
             }
             let at = rng.within(span.clone());
             if swarm.clocks {
@@ -259,12 +287,15 @@ impl Plan {
             _ => {
                 let mut ids: Vec<u64> = (1..=nodes).collect();
                 rng.shuffle(&mut ids);
-                ids.truncate(usize::try_from(rng.within(1..=nodes.saturating_sub(1).max(1) / 2)).unwrap_or(1));
+                ids.truncate(
+                    usize::try_from(rng.within(1..=nodes.saturating_sub(1).max(1) / 2)).unwrap_or(1),
+                );
                 Fault::Partition(ids.into_iter().collect())
             }
         };
         self.steps.push((at, fault));
-        self.steps.push(((at + rng.within(500..=20_000)).min(end_ms), Fault::Heal));
+        self.steps
+            .push(((at + rng.within(500..=20_000)).min(end_ms), Fault::Heal));
     }
 
     fn crash(&mut self, rng: &mut Rng, node: u64, at: u64, up: u64, end_ms: u64) {
@@ -292,9 +323,12 @@ impl Plan {
     pub fn finish(&mut self, nodes: u64) {
         self.steps.push((self.quiet_from_ms, Fault::Heal));
         for node in 1..=nodes {
-            self.steps.push((self.quiet_from_ms, Fault::SlowNode(node, false)));
-            self.steps.push((self.quiet_from_ms, Fault::FullDisk(node, false)));
-            self.steps.push((self.quiet_from_ms, Fault::SlowDisk(node, false)));
+            self.steps
+                .push((self.quiet_from_ms, Fault::SlowNode(node, false)));
+            self.steps
+                .push((self.quiet_from_ms, Fault::FullDisk(node, false)));
+            self.steps
+                .push((self.quiet_from_ms, Fault::SlowDisk(node, false)));
             self.steps.push((self.quiet_from_ms, Fault::Start(node)));
         }
         self.steps.sort_by_key(|(at, _)| *at);
@@ -311,14 +345,27 @@ mod tests {
         for seed in 0..300 {
             let plan = Plan::draw(seed, 5, 30_000);
             assert!(plan.steps.is_sorted_by_key(|(at, _)| *at));
-            assert!(plan.steps.iter().all(|(at, _)| *at <= plan.quiet_from_ms), "seed {seed}");
-            assert!(plan.steps.iter().any(|(_, fault)| matches!(fault, Fault::Crash { .. })));
+            assert!(
+                plan.steps.iter().all(|(at, _)| *at <= plan.quiet_from_ms),
+                "seed {seed}"
+            );
+            assert!(
+                plan.steps
+                    .iter()
+                    .any(|(_, fault)| matches!(fault, Fault::Crash { .. }))
+            );
             let mut cut = false;
             for (_, fault) in &plan.steps {
                 if let Fault::Partition(side) = fault {
-                    assert!((1..=2).contains(&side.len()), "seed {seed}: no majority is left by {fault}");
+                    assert!(
+                        (1..=2).contains(&side.len()),
+                        "seed {seed}: no majority is left by {fault}"
+                    );
                 }
-                cut |= matches!(fault, Fault::Partition(_) | Fault::OneWay(..) | Fault::IsolateLeader);
+                cut |= matches!(
+                    fault,
+                    Fault::Partition(_) | Fault::OneWay(..) | Fault::IsolateLeader
+                );
             }
             assert!(cut);
             let crashed_at: Vec<u64> = plan

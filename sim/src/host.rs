@@ -90,7 +90,15 @@ pub fn ip(id: u64) -> IpAddr {
 
 impl Host {
     /// A machine that is off, with an empty drive.
-    pub fn new(seed: u64, who: Who, id: u64, net: SimNet, time: Time, clock: WallClock, program: Program) -> Self {
+    pub fn new(
+        seed: u64,
+        who: Who,
+        id: u64,
+        net: SimNet,
+        time: Time,
+        clock: WallClock,
+        program: Program,
+    ) -> Self {
         Host {
             id,
             who,
@@ -157,7 +165,9 @@ impl Host {
         let runtime = Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
-            .rng_seed(RngSeed::from_bytes(&Rng::fork(self.seed, &label("scheduler")).next().to_le_bytes()))
+            .rng_seed(RngSeed::from_bytes(
+                &Rng::fork(self.seed, &label("scheduler")).next().to_le_bytes(),
+            ))
             .build()?;
         let machine = Machine {
             id: self.id,
@@ -189,13 +199,17 @@ impl Host {
     /// Lets the process run up to the present.
     pub fn run(&mut self) {
         let now_ms = self.time.now_ms();
-        let State::Running(process) = &mut self.state else { return };
+        let State::Running(process) = &mut self.state else {
+            return;
+        };
         if process.paused_until_ms > now_ms {
             return;
         }
         trace::enter(now_ms, self.who);
         let present = process.began + Duration::from_millis(now_ms - process.began_ms);
-        let Process { local, main, runtime, .. } = &mut **process;
+        let Process {
+            local, main, runtime, ..
+        } = &mut **process;
         let exited = runtime.block_on(local.run_until(until(present, main)));
         if let Some(result) = exited {
             trace::record(format_args!("process exits: {result:?}"));
@@ -221,7 +235,9 @@ impl Host {
 
     fn end(&mut self, next: State) {
         if let State::Running(process) = std::mem::replace(&mut self.state, next) {
-            let Process { local, main, runtime, .. } = *process;
+            let Process {
+                local, main, runtime, ..
+            } = *process;
             {
                 // Destructors may look for their runtime.
                 let _entered = runtime.enter();
@@ -251,10 +267,7 @@ impl Drop for Host {
 }
 
 /// Runs the process until its clock shows the present, or it exits.
-async fn until(
-    present: Instant,
-    main: &mut JoinHandle<Result<(), String>>,
-) -> Option<Result<(), String>> {
+async fn until(present: Instant, main: &mut JoinHandle<Result<(), String>>) -> Option<Result<(), String>> {
     let behind = present.duration_since(Instant::now());
     if behind > TICK {
         // It was paused. Everything that was due in between is late, and due at once.

@@ -103,9 +103,14 @@ impl Http {
 
     async fn connect(&self, node: u64) -> Result<SendRequest<Full<Bytes>>, Silence> {
         let addr = SocketAddr::new(ip(node), API_PORT).to_string();
-        let stream = self.network.dial(&addr).await.map_err(|e| Silence::NotSent(e.to_string()))?;
-        let (sender, connection) =
-            handshake(TokioIo::new(stream)).await.map_err(|e| Silence::NotSent(e.to_string()))?;
+        let stream = self
+            .network
+            .dial(&addr)
+            .await
+            .map_err(|e| Silence::NotSent(e.to_string()))?;
+        let (sender, connection) = handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| Silence::NotSent(e.to_string()))?;
         // Its error is also the sender's, who tells it.
         tokio::spawn(async move { drop(connection.await) });
         Ok(sender)

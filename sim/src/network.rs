@@ -212,7 +212,11 @@ impl SimNet {
 
     /// Whether anything is due by then.
     pub fn due_by(&self, then: u64) -> bool {
-        self.0.lock().queue.first_key_value().is_some_and(|((due, _), _)| *due <= then)
+        self.0
+            .lock()
+            .queue
+            .first_key_value()
+            .is_some_and(|((due, _), _)| *due <= then)
     }
 
     /// Lets nothing through from one machine to another, in this direction. What is under way still arrives.
@@ -261,8 +265,12 @@ impl SimNet {
                 let ips = conn.ends.each_ref().map(|end| end.addr.ip());
                 ips == [a, b] || ips == [b, a]
             };
-            let ids: Vec<ConnId> =
-                core.conns.iter().filter(|(_, conn)| between(conn)).map(|(id, _)| *id).collect();
+            let ids: Vec<ConnId> = core
+                .conns
+                .iter()
+                .filter(|(_, conn)| between(conn))
+                .map(|(id, _)| *id)
+                .collect();
             for id in ids {
                 core.break_both(id);
             }
@@ -282,7 +290,9 @@ impl Core {
     }
 
     fn alive(&self, ip: IpAddr, boot: u64) -> bool {
-        self.machines.get(&ip).is_some_and(|machine| machine.powered && machine.boots == boot)
+        self.machines
+            .get(&ip)
+            .is_some_and(|machine| machine.powered && machine.boots == boot)
     }
 
     /// Sends something to one end of a connection, from the other.
@@ -292,7 +302,9 @@ impl Core {
 
     /// As [`Core::send`], leaving at a later time.
     fn send_at(&mut self, leaves: u64, parcel: Parcel) {
-        let Some(conn) = self.conns.get(&parcel.conn) else { return };
+        let Some(conn) = self.conns.get(&parcel.conn) else {
+            return;
+        };
         let way = (conn.ends[1 - parcel.to].addr.ip(), conn.ends[parcel.to].addr.ip());
         let link = self.links.entry(way).or_default();
         if link.cut {
@@ -357,7 +369,9 @@ impl Core {
 
     /// Queues something, behind all that goes to the same end.
     fn put(&mut self, due: u64, parcel: Parcel) {
-        let Some(conn) = self.conns.get_mut(&parcel.conn) else { return };
+        let Some(conn) = self.conns.get_mut(&parcel.conn) else {
+            return;
+        };
         let end = &mut conn.ends[parcel.to];
         let due = due.max(end.last_due);
         end.last_due = due;
@@ -367,9 +381,14 @@ impl Core {
 
     fn deliver(&mut self, parcel: Parcel) {
         let Parcel { conn: id, to, what } = parcel;
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
         let (addr, boot) = (conn.ends[to].addr, conn.ends[to].boot);
-        let powered = self.machines.get(&addr.ip()).is_some_and(|machine| machine.powered);
+        let powered = self
+            .machines
+            .get(&addr.ip())
+            .is_some_and(|machine| machine.powered);
         if !powered {
             // Nobody is there to say no. The sender tries again, and its own deadlines decide.
             if !matches!(what, What::Reset(_) | What::Credit(_)) {
@@ -380,7 +399,10 @@ impl Core {
         if let What::Syn = what {
             return self.knock(id, addr);
         }
-        let alive = self.machines.get(&addr.ip()).is_some_and(|machine| machine.boots == boot);
+        let alive = self
+            .machines
+            .get(&addr.ip())
+            .is_some_and(|machine| machine.boots == boot);
         let end = &mut conn.ends[to];
         if end.gone || !alive {
             end.gone = true;
@@ -403,7 +425,12 @@ impl Core {
             What::Data(bytes) => {
                 self.segments += 1;
                 self.bytes += bytes.len() as u64;
-                trace::record(format_args!("net {} > {} {} bytes", conn.ends[1 - to].addr, addr, bytes.len()));
+                trace::record(format_args!(
+                    "net {} > {} {} bytes",
+                    conn.ends[1 - to].addr,
+                    addr,
+                    bytes.len()
+                ));
                 let end = &mut conn.ends[to];
                 if end.broken.is_none() {
                     end.inbox.push_back(bytes);
@@ -434,9 +461,14 @@ impl Core {
     fn knock(&mut self, id: ConnId, addr: SocketAddr) {
         let listener = self.machines.get_mut(&addr.ip()).and_then(|machine| {
             let boot = machine.boots;
-            machine.listeners.get_mut(&addr.port()).map(|backlog| (backlog, boot))
+            machine
+                .listeners
+                .get_mut(&addr.port())
+                .map(|backlog| (backlog, boot))
         });
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
         match listener {
             Some((backlog, boot)) if !conn.ends[DIALER].gone => {
                 conn.ends[ACCEPTER].boot = boot;
@@ -460,7 +492,9 @@ impl Core {
     }
 
     fn crash(&mut self, ip: IpAddr, power_cut: bool) {
-        let Some(machine) = self.machines.get_mut(&ip) else { return };
+        let Some(machine) = self.machines.get_mut(&ip) else {
+            return;
+        };
         machine.boots += 1;
         machine.powered = !power_cut;
         machine.listeners.clear();
@@ -490,14 +524,20 @@ impl Core {
 
     /// Forgets a connection that neither side has any more.
     fn forget(&mut self, id: ConnId) {
-        if self.conns.get(&id).is_some_and(|conn| conn.ends.iter().all(|end| end.gone)) {
+        if self
+            .conns
+            .get(&id)
+            .is_some_and(|conn| conn.ends.iter().all(|end| end.gone))
+        {
             self.conns.remove(&id);
         }
     }
 
     /// The process has dropped its end.
     fn close(&mut self, id: ConnId, side: usize) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
         let end = &mut conn.ends[side];
         if end.gone {
             return;
@@ -531,7 +571,8 @@ pub struct Attached {
 }
 
 fn parse(addr: &str) -> io::Result<SocketAddr> {
-    addr.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("`{addr}` is not `ip:port`")))
+    addr.parse()
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("`{addr}` is not `ip:port`")))
 }
 
 /// The first of the ports that a listener on port 0 and a dialer may be given.
@@ -574,7 +615,10 @@ impl Network for Attached {
         Box::pin(async move {
             let mut addr = parse(addr)?;
             if !addr.ip().is_unspecified() && addr.ip() != self.ip {
-                return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, format!("{addr} is not of this machine")));
+                return Err(io::Error::new(
+                    io::ErrorKind::AddrNotAvailable,
+                    format!("{addr} is not of this machine"),
+                ));
             }
             addr.set_ip(self.ip);
             self.net.with(|core| {

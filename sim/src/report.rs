@@ -74,7 +74,10 @@ impl Report {
         };
         report.count("segments", segments);
         report.count("network_bytes", bytes);
-        report.count("syncs", world.nodes().iter().map(|host| host.disk().work().0).sum());
+        report.count(
+            "syncs",
+            world.nodes().iter().map(|host| host.disk().work().0).sum(),
+        );
         report.count("stops", world.stops().len() as u64);
         report
     }
@@ -101,13 +104,21 @@ impl Report {
             let _ = writeln!(out, "{args}");
         };
         let speed = self.virtual_s / self.wall_s.max(0.001);
-        let verdict = if self.ok { "every promise held" } else { "A PROMISE WAS BROKEN" };
+        let verdict = if self.ok {
+            "every promise held"
+        } else {
+            "A PROMISE WAS BROKEN"
+        };
         line(format_args!("seed {}: {verdict}", self.seed));
         line(format_args!(
             "{:.1} virtual seconds in {:.1} s ({speed:.0} ×), {} events, trace {}",
             self.virtual_s, self.wall_s, self.events, self.trace
         ));
-        let counts: Vec<String> = self.counts.iter().map(|(what, n)| format!("{what} {n}")).collect();
+        let counts: Vec<String> = self
+            .counts
+            .iter()
+            .map(|(what, n)| format!("{what} {n}"))
+            .collect();
         line(format_args!("{}", counts.join(", ")));
         if self.ok {
             return out;
@@ -128,7 +139,10 @@ impl Report {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "shown to people; nothing is computed from it")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "shown to people; nothing is computed from it"
+)]
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1_000.0
 }

@@ -119,7 +119,14 @@ mod tests {
         // If this fails, every saved seed has lost its meaning.
         let mut rng = Rng::new(1);
         let drawn: Vec<u64> = (0..3).map(|_| rng.next()).collect();
-        assert_eq!(drawn, [0xcfc5_d07f_6f03_c29b, 0xbf42_4132_963f_e08d, 0x19a3_7d57_57aa_f520]);
+        assert_eq!(
+            drawn,
+            [
+                0xcfc5_d07f_6f03_c29b,
+                0xbf42_4132_963f_e08d,
+                0x19a3_7d57_57aa_f520
+            ]
+        );
     }
 
     #[test]

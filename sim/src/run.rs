@@ -8,8 +8,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::report::{Report, Violation};
-use crate::trace::{self, Who};
 use crate::timeline;
+use crate::trace::{self, Who};
 
 /// What of the code under test is traced: all of ours, and of openraft what it warns of. Its other lines cost
 /// more than the run itself and say little that the network and disk events don't show.
@@ -51,7 +51,9 @@ pub fn run(around: &Around, scenario: impl FnOnce() -> io::Result<Report>) -> io
     PANICS.with(|panics| *panics.borrow_mut() = Some(Vec::new()));
     let subscriber = tracing_subscriber::registry().with(filter).with(trace::Layer);
     let result = tracing::subscriber::with_default(subscriber, scenario);
-    let panics = PANICS.with(|panics| panics.borrow_mut().take()).unwrap_or_default();
+    let panics = PANICS
+        .with(|panics| panics.borrow_mut().take())
+        .unwrap_or_default();
     let summary = trace::end();
     let timeline = timeline::end();
     let mut report = result?;

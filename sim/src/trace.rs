@@ -103,7 +103,12 @@ pub fn enter(now_ms: u64, who: Who) {
 
 /// Virtual time in milliseconds, and on whose behalf this thread acts.
 pub fn current() -> (u64, Who) {
-    CURRENT.with(|current| current.borrow().as_ref().map_or((0, Who::World), |trace| (trace.now_ms, trace.who)))
+    CURRENT.with(|current| {
+        current
+            .borrow()
+            .as_ref()
+            .map_or((0, Who::World), |trace| (trace.now_ms, trace.who))
+    })
 }
 
 /// Adds an event.
@@ -115,12 +120,20 @@ fn add(hashed: bool, write: impl FnOnce(&mut String) -> fmt::Result) {
     CURRENT.with(|current| {
         // A value that logs while it is printed would come here again: its inner line is dropped, alike in
         // every run.
-        let Ok(mut current) = current.try_borrow_mut() else { return };
+        let Ok(mut current) = current.try_borrow_mut() else {
+            return;
+        };
         let Some(trace) = &mut *current else { return };
         let mut line = std::mem::take(&mut trace.line);
         line.clear();
         // Writing to a string fails only if a value's own formatting does; what it wrote until then counts.
-        let _ = write!(line, "{:>4}.{:03} {} ", trace.now_ms / 1000, trace.now_ms % 1000, trace.who);
+        let _ = write!(
+            line,
+            "{:>4}.{:03} {} ",
+            trace.now_ms / 1000,
+            trace.now_ms % 1000,
+            trace.who
+        );
         let _ = write(&mut line);
         line.push('\n');
         if hashed {

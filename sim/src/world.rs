@@ -60,12 +60,21 @@ impl World {
     /// # Errors
     /// The operating system gives no runtime.
     pub fn new(setup: Setup) -> io::Result<World> {
-        let Setup { seed, nodes, node, clients, leader, plan, rough } = setup;
+        let Setup {
+            seed,
+            nodes,
+            node,
+            clients,
+            leader,
+            plan,
+            rough,
+        } = setup;
         align_task_ids()?;
         let time = Time::default();
         let net = SimNet::new(Rng::fork(seed, "network"));
         let rng = &mut Rng::fork(seed, "world");
-        let host = |who, id, clock, program| Host::new(seed, who, id, net.clone(), time.clone(), clock, program);
+        let host =
+            |who, id, clock, program| Host::new(seed, who, id, net.clone(), time.clone(), clock, program);
         let mut world = World {
             slow: BTreeSet::new(),
             nodes: Vec::new(),
@@ -141,7 +150,9 @@ impl World {
 
     /// Whether the clients' program has ended.
     pub fn clients_done(&self) -> bool {
-        self.clients.as_ref().is_none_or(|clients| clients.exited().is_some())
+        self.clients
+            .as_ref()
+            .is_none_or(|clients| clients.exited().is_some())
     }
 
     /// Why the clients' program failed, if it did.
@@ -168,7 +179,11 @@ impl World {
             timeline::note(What::Quiet);
             self.net.soothe();
         }
-        let due: Vec<u64> = self.restarts.extract_if(.., |(at, _)| *at <= now).map(|(_, node)| node).collect();
+        let due: Vec<u64> = self
+            .restarts
+            .extract_if(.., |(at, _)| *at <= now)
+            .map(|(_, node)| node)
+            .collect();
         for node in due {
             self.strike(&Fault::Start(node))?;
         }
@@ -181,7 +196,11 @@ impl World {
             let was_running = self.nodes[i].is_running();
             self.nodes[i].run();
             if was_running && let Some(why) = self.nodes[i].exited() {
-                let why = why.as_ref().err().cloned().unwrap_or_else(|| "it just ended".into());
+                let why = why
+                    .as_ref()
+                    .err()
+                    .cloned()
+                    .unwrap_or_else(|| "it just ended".into());
                 let id = self.nodes[i].id();
                 self.tell(format!("n{id} stops by itself: {why}"));
                 self.stops.push((now, id, why));
@@ -204,7 +223,11 @@ impl World {
     }
 
     fn ips(&self, of: impl Fn(u64) -> bool) -> Vec<IpAddr> {
-        self.nodes.iter().filter(|host| of(host.id())).map(Host::ip).collect()
+        self.nodes
+            .iter()
+            .filter(|host| of(host.id()))
+            .map(Host::ip)
+            .collect()
     }
 
     fn cut_off(&self, side: &BTreeSet<u64>) {
@@ -227,8 +250,12 @@ impl World {
             // Things that change nothing are not worth telling.
             Fault::Start(id) if self.node(*id).is_none_or(|host| host.is_running()) => return Ok(()),
             Fault::SlowNode(id, false) if !self.slow.contains(id) => return Ok(()),
-            Fault::FullDisk(id, false) | Fault::SlowDisk(id, false) if self.is_well(*id, fault) => return Ok(()),
-            Fault::Crash { node, .. } | Fault::Pause(node, _) if self.node(*node).is_none_or(|host| !host.is_running()) => {
+            Fault::FullDisk(id, false) | Fault::SlowDisk(id, false) if self.is_well(*id, fault) => {
+                return Ok(());
+            }
+            Fault::Crash { node, .. } | Fault::Pause(node, _)
+                if self.node(*node).is_none_or(|host| !host.is_running()) =>
+            {
                 return Ok(());
             }
             _ => self.tell(fault.to_string()),
@@ -270,7 +297,11 @@ impl World {
                 if let Some(host) = self.node(*node) {
                     let faults = host.disk().faults();
                     host.disk().set_faults(DiskFaults {
-                        slow_sync: if *slow { PerMillion::percent(20) } else { PerMillion::NEVER },
+                        slow_sync: if *slow {
+                            PerMillion::percent(20)
+                        } else {
+                            PerMillion::NEVER
+                        },
                         ..faults
                     });
                 }

@@ -20,7 +20,10 @@ fn replicas(seed: u64) -> bare::Options {
 fn child(command: &str, seed: u64) -> serde_json::Value {
     let seed = seed.to_string();
     let args = [command, "--seed", &seed, "--virtual-s", "8", "--json"];
-    let out = Command::new(env!("CARGO_BIN_EXE_sim")).args(args).output().expect("sim runs");
+    let out = Command::new(env!("CARGO_BIN_EXE_sim"))
+        .args(args)
+        .output()
+        .expect("sim runs");
     serde_json::from_slice(&out.stdout).expect("one JSON object")
 }
 
@@ -40,7 +43,11 @@ fn one_seed_is_one_run_in_one_process() {
     let first = run(&around, || scenario::run(&options)).expect("a run");
     let second = run(&around, || scenario::run(&options)).expect("a run");
     assert!(first.events > 1_000, "only {} events", first.events);
-    assert_eq!((first.events, first.trace), (second.events, second.trace), "the product");
+    assert_eq!(
+        (first.events, first.trace),
+        (second.events, second.trace),
+        "the product"
+    );
 }
 
 #[test]

@@ -28,7 +28,11 @@ fn blackout(seed: u64, lying_disks: bool) -> Report {
 }
 
 fn noticed_by(report: &Report) -> Vec<&'static str> {
-    report.violations.iter().map(|violation| violation.checker).collect()
+    report
+        .violations
+        .iter()
+        .map(|violation| violation.checker)
+        .collect()
 }
 
 #[test]
@@ -45,7 +49,10 @@ fn replicas_on_lying_disks_are_noticed() {
     for seed in 1..=4 {
         let report = replicas(seed, true);
         let by = noticed_by(&report);
-        assert!(by.contains(&"durability") || by.contains(&"agreement"), "seed {seed}: {by:?}");
+        assert!(
+            by.contains(&"durability") || by.contains(&"agreement"),
+            "seed {seed}: {by:?}"
+        );
     }
 }
 

@@ -128,7 +128,11 @@ impl File {
             Change::Write { data, .. } => data.len() as u64,
             Change::Length(_) => 0,
         };
-        self.pending.iter().filter(|(n, _)| *n < mark).map(|(_, change)| size(change)).sum()
+        self.pending
+            .iter()
+            .filter(|(n, _)| *n < mark)
+            .map(|(_, change)| size(change))
+            .sum()
     }
 
     /// Makes the changes below the mark durable.

@@ -13,7 +13,11 @@ enum Change {
     Link(String, FileId),
     Unlink(String),
     /// Both names change in one step, or neither.
-    Move { from: String, to: String, file: FileId },
+    Move {
+        from: String,
+        to: String,
+        file: FileId,
+    },
 }
 
 impl Change {
@@ -104,7 +108,9 @@ impl Names {
     /// else any of them, which is all that POSIX promises.
     pub(super) fn crash(&mut self, loss: Loss, rng: &mut Rng) {
         let pending: Vec<_> = self.pending.drain(..).collect();
-        let prefix = rng.chance(PerMillion::percent(50)).then(|| rng.index(pending.len() + 1));
+        let prefix = rng
+            .chance(PerMillion::percent(50))
+            .then(|| rng.index(pending.len() + 1));
         for (i, (_, change)) in pending.iter().enumerate() {
             let keep = match (loss, prefix) {
                 (Loss::Nothing, _) => true,
@@ -125,6 +131,10 @@ impl Names {
             Change::Link(_, file) | Change::Move { file, .. } => Some(*file),
             Change::Unlink(_) => None,
         });
-        self.live.values().chain(self.durable.values()).copied().chain(pending)
+        self.live
+            .values()
+            .chain(self.durable.values())
+            .copied()
+            .chain(pending)
     }
 }

@@ -30,7 +30,10 @@ impl Pages {
             let start = within_page(at);
             let n = rest.len().min(PAGE_LEN - start);
             let (now, later) = rest.split_at(n);
-            let page = self.pages.entry(at / PAGE).or_insert_with(|| Arc::new([0; PAGE_LEN]));
+            let page = self
+                .pages
+                .entry(at / PAGE)
+                .or_insert_with(|| Arc::new([0; PAGE_LEN]));
             Arc::make_mut(page)[start..start + n].copy_from_slice(now);
             at += n as u64;
             rest = later;
@@ -39,7 +42,9 @@ impl Pages {
 
     /// Up to `len` bytes; fewer only at the end.
     pub(super) fn read(&self, offset: u64, len: usize) -> Vec<u8> {
-        let len = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX).min(len);
+        let len = usize::try_from(self.len.saturating_sub(offset))
+            .unwrap_or(usize::MAX)
+            .min(len);
         let mut out = vec![0; len];
         let mut done = 0;
         while done < len {

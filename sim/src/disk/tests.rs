@@ -37,7 +37,9 @@ fn what_was_synced_survives_and_the_rest_may_not() {
         let disk = disk(1);
         let mount = disk.mount();
         let file = create(&mount, "a").await;
-        file.write_and_sync(0, Bytes::from_static(b"synced")).await.unwrap();
+        file.write_and_sync(0, Bytes::from_static(b"synced"))
+            .await
+            .unwrap();
         file.write_at(6, Bytes::from_static(b" lost")).await.unwrap();
         assert_eq!(contents(&mount, "a").await.unwrap(), b"synced lost");
         disk.crash(Loss::Everything);
@@ -78,8 +80,16 @@ fn a_rename_is_one_step_under_every_loss() {
         for seed in 0..200 {
             let disk = disk(seed);
             let mount = disk.mount();
-            create(&mount, "new").await.write_and_sync(0, Bytes::from_static(b"new")).await.unwrap();
-            create(&mount, "old").await.write_and_sync(0, Bytes::from_static(b"old")).await.unwrap();
+            create(&mount, "new")
+                .await
+                .write_and_sync(0, Bytes::from_static(b"new"))
+                .await
+                .unwrap();
+            create(&mount, "old")
+                .await
+                .write_and_sync(0, Bytes::from_static(b"old"))
+                .await
+                .unwrap();
             mount.rename("new", "old").await.unwrap();
             disk.crash(Loss::Some);
             let mount = disk.mount();
@@ -110,7 +120,10 @@ fn after_a_failed_sync_the_bytes_are_seen_but_never_written() {
             disk.crash(Loss::Nothing);
             lost += u32::from(contents(&disk.mount(), "a").await.unwrap() != b"x");
         }
-        assert!((20..80).contains(&lost), "lost {lost} of 100 although a second sync said yes");
+        assert!(
+            (20..80).contains(&lost),
+            "lost {lost} of 100 although a second sync said yes"
+        );
     });
 }
 
@@ -126,7 +139,11 @@ fn a_dead_process_changes_nothing() {
         let next = disk.mount();
         let held = next.lock().await.unwrap();
         drop(lock);
-        assert_eq!(next.lock().await.unwrap_err().kind(), io::ErrorKind::WouldBlock, "a dead guard freed it");
+        assert_eq!(
+            next.lock().await.unwrap_err().kind(),
+            io::ErrorKind::WouldBlock,
+            "a dead guard freed it"
+        );
         drop(held);
         assert!(next.lock().await.is_ok());
         file.write_at(0, Bytes::from_static(b"ghost")).await.unwrap_err();
@@ -181,7 +198,10 @@ fn full_rotten_and_unreadable() {
         let mount = disk.mount();
         let file = create(&mount, "a").await;
         file.allocate(9_000).await.unwrap();
-        let full = file.write_at(8_999, Bytes::from(vec![1; 2_000])).await.unwrap_err();
+        let full = file
+            .write_at(8_999, Bytes::from(vec![1; 2_000]))
+            .await
+            .unwrap_err();
         assert_eq!(full.kind(), io::ErrorKind::StorageFull);
         file.write_at(0, Bytes::from(vec![1; 9_000])).await.unwrap();
 
@@ -269,7 +289,11 @@ impl Model {
             self.len
         );
         for (at, byte) in found.iter().enumerate() {
-            assert!(self.may[at].contains(byte), "seed {seed}: byte {at} is {byte}, none of {:?}", self.may[at]);
+            assert!(
+                self.may[at].contains(byte),
+                "seed {seed}: byte {at} is {byte}, none of {:?}",
+                self.may[at]
+            );
         }
         self.live = found.to_vec();
         self.sync();
@@ -326,9 +350,16 @@ fn no_byte_is_ever_anything_but_synced_or_written_since() {
                         model.check(&found, seed);
                     }
                 }
-                assert_eq!(contents(&mount, "f").await.unwrap(), model.live, "seed {seed}: a process reads what it wrote");
+                assert_eq!(
+                    contents(&mount, "f").await.unwrap(),
+                    model.live,
+                    "seed {seed}: a process reads what it wrote"
+                );
             }
         }
-        assert!(crashes > 1_000 && changed > 300, "{crashes} crashes, {changed} of them lost something");
+        assert!(
+            crashes > 1_000 && changed > 300,
+            "{crashes} crashes, {changed} of them lost something"
+        );
     });
 }

@@ -85,7 +85,10 @@ mod tests {
         assert_eq!(retransmit_ms(1_000, 1_001), 1_200);
         assert_eq!(retransmit_ms(1_000, 1_201), 1_600);
         assert_eq!(retransmit_ms(1_000, 7_201), 7_200 + 5_000);
-        assert_eq!(retransmit_ms(0, 3_600_000) - 3_600_000, (6_200 + 719 * 5_000) - 3_600_000);
+        assert_eq!(
+            retransmit_ms(0, 3_600_000) - 3_600_000,
+            (6_200 + 719 * 5_000) - 3_600_000
+        );
     }
 
     #[test]

@@ -25,11 +25,16 @@ impl SimStream {
     }
 
     /// Works on this end, if the process that holds it still lives.
-    fn poll<T>(&self, op: impl FnOnce(&mut Core, ConnId, usize) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn poll<T>(
+        &self,
+        op: impl FnOnce(&mut Core, ConnId, usize) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         self.net.with(|core| {
             let owner = core.conns.get(&self.conn).map(|conn| &conn.ends[self.side]);
             match owner {
-                Some(end) if !end.gone && core.alive(end.addr.ip(), end.boot) => op(core, self.conn, self.side),
+                Some(end) if !end.gone && core.alive(end.addr.ip(), end.boot) => {
+                    op(core, self.conn, self.side)
+                }
                 _ => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             }
         })

@@ -9,7 +9,11 @@ use super::*;
 use crate::host::ip;
 
 fn run<T>(seed: u64, test: impl AsyncFnOnce(SimNet) -> T) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let net = SimNet::new(Rng::new(seed));
         let driven = net.clone();
@@ -74,12 +78,20 @@ fn a_cut_stalls_and_a_heal_resumes_the_same_connection() {
         net.cut(ip(1), ip(2));
         a.write_all(b"one").await.unwrap();
         let mut buf = [0; 3];
-        timeout(Duration::from_secs(10), b.read_exact(&mut buf)).await.unwrap_err();
+        timeout(Duration::from_secs(10), b.read_exact(&mut buf))
+            .await
+            .unwrap_err();
         // The other way still works.
         b.write_all(b"two").await.unwrap();
-        timeout(Duration::from_secs(1), a.read_exact(&mut buf)).await.unwrap().unwrap();
+        timeout(Duration::from_secs(1), a.read_exact(&mut buf))
+            .await
+            .unwrap()
+            .unwrap();
         net.heal();
-        timeout(Duration::from_secs(6), b.read_exact(&mut buf)).await.unwrap().unwrap();
+        timeout(Duration::from_secs(6), b.read_exact(&mut buf))
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(&buf, b"one");
     });
 }
@@ -88,10 +100,15 @@ fn a_cut_stalls_and_a_heal_resumes_the_same_connection() {
 fn refused_where_nobody_listens_and_silent_where_nobody_is() {
     run(1, async |net| {
         let (a, _b) = (net.attach(ip(1)), net.attach(ip(2)));
-        let refused = timeout(Duration::from_secs(1), a.dial("10.0.0.2:80")).await.unwrap();
+        let refused = timeout(Duration::from_secs(1), a.dial("10.0.0.2:80"))
+            .await
+            .unwrap();
         assert_eq!(refused.err().unwrap().kind(), io::ErrorKind::ConnectionRefused);
         net.crash(ip(2), true);
-        timeout(Duration::from_secs(60), a.dial("10.0.0.2:80")).await.err().expect("nobody is there to refuse");
+        timeout(Duration::from_secs(60), a.dial("10.0.0.2:80"))
+            .await
+            .err()
+            .expect("nobody is there to refuse");
         let b = net.attach(ip(2));
         let mut listener = b.listen("0.0.0.0:80").await.unwrap();
         let (dialed, _) = tokio::join!(a.dial("10.0.0.2:80"), listener.accept());
@@ -107,7 +124,10 @@ fn a_killed_process_resets_and_a_silent_one_is_found_out_later() {
     run(1, async |net| {
         let (mut a, b) = connect(&net).await;
         net.crash(ip(2), false);
-        let reset = timeout(Duration::from_secs(1), a.read_u8()).await.unwrap().unwrap_err();
+        let reset = timeout(Duration::from_secs(1), a.read_u8())
+            .await
+            .unwrap()
+            .unwrap_err();
         assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
         drop(b);
 
@@ -118,7 +138,10 @@ fn a_killed_process_resets_and_a_silent_one_is_found_out_later() {
         a.write_all(b"are you there?").await.unwrap();
         timeout(Duration::from_secs(60), a.read_u8()).await.unwrap_err();
         let _back = net.attach(ip(2));
-        let reset = timeout(Duration::from_secs(2), a.read_u8()).await.unwrap().unwrap_err();
+        let reset = timeout(Duration::from_secs(2), a.read_u8())
+            .await
+            .unwrap()
+            .unwrap_err();
         assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
     });
 }
@@ -128,11 +151,16 @@ fn a_writer_waits_for_a_reader() {
     run(1, async |net| {
         let (mut a, mut b) = connect(&net).await;
         let all = noise(WINDOW + 1);
-        timeout(Duration::from_secs(10), a.write_all(&all)).await.unwrap_err();
+        timeout(Duration::from_secs(10), a.write_all(&all))
+            .await
+            .unwrap_err();
         let mut got = vec![0; WINDOW];
         b.read_exact(&mut got).await.unwrap();
         assert!(got == all[..WINDOW]);
-        timeout(Duration::from_secs(1), a.write_all(b"more")).await.unwrap().unwrap();
+        timeout(Duration::from_secs(1), a.write_all(b"more"))
+            .await
+            .unwrap()
+            .unwrap();
     });
 }
 
