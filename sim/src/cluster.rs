@@ -276,17 +276,21 @@ async fn node(common: Common, machine: Machine) -> Result<(), String> {
                 (ledger.applied(), ledger.state().to_string(), certified)
             };
             drawn.look(id, &status, certified);
-            let mut seen = seen.lock();
-            if corrupt.is_none_or(|(node, _)| node != id) {
-                seen.look(id, applied, state);
-            }
-            seen.leaders.insert(id, (status.term, status.leader));
             let wrong = corrupt.is_some_and(|(node, _)| node == id);
-            if !wrong && !status.alarms.is_empty() {
-                seen.violate("alarm", format!("n{id} raises {:?}", status.alarms));
+            let alarmed = !wrong && !status.alarms.is_empty();
+            {
+                let mut seen = seen.lock();
+                if !wrong {
+                    seen.look(id, applied, state);
+                }
+                seen.leaders.insert(id, (status.term, status.leader));
+                if alarmed {
+                    seen.violate("alarm", format!("n{id} raises {:?}", status.alarms));
+                }
+            }
+            if alarmed {
                 return std::future::pending().await;
             }
-            drop(seen);
             tokio::time::sleep(LOOK).await;
         }
     };

@@ -227,7 +227,8 @@ impl Shrink<'_> {
     fn calmer(&mut self) {
         self.edited("perfect links", |case| case.rough = false);
         self.edited("no drawn faults", |case| case.drawn = false);
-        let without: [(&str, fn(&mut Mix)); 5] = [
+        type Without = (&'static str, fn(&mut Mix));
+        let without: [Without; 5] = [
             ("no reads", |mix| mix.read = 0),
             ("no trades", |mix| mix.trade = 0),
             ("no corrections", |mix| mix.correct = 0),

@@ -711,7 +711,7 @@ impl Client {
             .map(|seal| (seal.asset.clone(), seal.epoch, seal.version))
             .collect();
         let healthy = self.healthy();
-        for (turn, node) in healthy.iter().copied().enumerate() {
+        for node in healthy {
             let mut shown = Shown {
                 status: self.insist(node, "cluster.status", &json!({}), None).await?.body,
                 blocks: self.blocks(node).await?,

@@ -190,7 +190,7 @@ impl World {
         trace::enter(now, Who::World);
         self.net.advance(now);
         for i in 0..self.nodes.len() {
-            if now % 10 != 0 && self.slow.contains(&self.nodes[i].id()) {
+            if !now.is_multiple_of(10) && self.slow.contains(&self.nodes[i].id()) {
                 continue;
             }
             let was_running = self.nodes[i].is_running();
@@ -331,7 +331,7 @@ fn align_task_ids() -> io::Result<()> {
     loop {
         let task = runtime.spawn(std::future::ready(()));
         let id: u64 = task.id().to_string().parse().unwrap_or(0);
-        if id % SHARDS == 0 {
+        if id.is_multiple_of(SHARDS) {
             return Ok(());
         }
     }

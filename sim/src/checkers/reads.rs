@@ -5,10 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::{History, Outcome};
 
+/// A label, when it was first sent, and when it was acknowledged.
+type Written<'a> = (&'a str, u64, Option<u64>);
+/// When a read was answered, and the labels it showed.
+type Shown<'a> = (u64, BTreeSet<&'a str>);
+
 pub(super) fn check(history: &History) -> Vec<(u64, String)> {
     let mut found = Vec::new();
     // By meter and epoch: each label, when it was first sent, and when it was acknowledged.
-    let mut written: BTreeMap<(&str, u64), Vec<(&str, u64, Option<u64>)>> = BTreeMap::new();
+    let mut written: BTreeMap<(&str, u64), Vec<Written<'_>>> = BTreeMap::new();
     for operation in &history.operations {
         let acknowledged = matches!(operation.outcome, Outcome::Done(_)).then_some(operation.ended_ms);
         for s in &operation.settles {
@@ -16,7 +21,7 @@ pub(super) fn check(history: &History) -> Vec<(u64, String)> {
             written.entry((&s.meter, s.epoch)).or_default().push(entry);
         }
     }
-    let mut earlier: BTreeMap<(&str, u64), Vec<(u64, BTreeSet<&str>)>> = BTreeMap::new();
+    let mut earlier: BTreeMap<(&str, u64), Vec<Shown<'_>>> = BTreeMap::new();
     for read in &history.reads {
         let place = (read.asset.as_str(), read.epoch);
         let shown: BTreeSet<&str> = read.labels.iter().map(String::as_str).collect();

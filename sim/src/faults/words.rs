@@ -419,7 +419,7 @@ pub fn read_duration(text: &str) -> Result<u64, String> {
 
 /// As [`read_duration`] reads it.
 pub fn duration(ms: u64) -> String {
-    if ms % 1_000 == 0 {
+    if ms.is_multiple_of(1_000) {
         format!("{}s", ms / 1_000)
     } else {
         format!("{ms}ms")
