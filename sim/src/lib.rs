@@ -11,7 +11,7 @@
 //!
 //! Absent on purpose: mocks, and threads. A run is one thread; many seeds are many processes.
 
-#[cfg(not(tokio_unstable))]
+#[cfg(not(any(tokio_unstable, doc)))]
 compile_error!(
     "the simulator needs `--cfg tokio_unstable` (see .cargo/config.toml): without it tokio's scheduler is not \
      seeded, and a seed would not mean one run. An environment's RUSTFLAGS overrides the file: unset it."
