@@ -34,6 +34,8 @@ const ROOT: &str = "eaf_generic_balancegroup";
 const LATE_EPOCHS: u64 = 3;
 /// Attempts at an operation.
 const ATTEMPTS: usize = 6;
+/// `timing.request_ms` of the simulated cluster (the default), and a little for what is on its way.
+const PATIENCE: Duration = Duration::from_secs(12);
 /// What a healthy cluster may take for one of the final questions.
 const HEALTHY: Duration = Duration::from_secs(10);
 
@@ -189,6 +191,9 @@ pub async fn run(
     judge.seal_everything().await?;
     phase("every block is certified on every node");
     judge.await_certificates().await;
+    // What a client gave up is offered on by the node that has it, for as long as a request may take: only then
+    // does nothing change any more, and nodes that are looked at one after the other can be compared.
+    tokio::time::sleep(PATIENCE).await;
     phase("every node shows the same");
     judge.look_everywhere().await?;
     phase("done");
