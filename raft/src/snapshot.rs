@@ -137,6 +137,9 @@ impl Shelf {
                 None => shelf.disk.remove(&format!("{DIR}/{name}")).await?,
             }
         }
+        // A process that ended between a rename and the sync of its directory leaves a name that a power cut can
+        // still take back. The log is purged on the word of this snapshot, so the name must last first.
+        shelf.disk.sync_dir(DIR).await?;
         let Some(newest) = newest else {
             return Ok((shelf, None));
         };

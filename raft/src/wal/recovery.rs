@@ -47,6 +47,8 @@ pub(crate) async fn recover(disk: &Arc<dyn Disk>, cluster: &[u8; 32], node: u64)
         }
     }
     ids.sort_unstable();
+    // What is found here is built upon: names that a process left unsynced must last as well.
+    disk.sync_dir(DIR).await?;
 
     let mut log = Recovered {
         next_segment: 1,
