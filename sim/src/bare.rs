@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use checkers::Violation;
 use parking_lot::Mutex;
 use raft::{
     Capture, Committed, Config, Disk, Network, NoService, Payload, PeerAddr, Replica, RestoreError, Role,
@@ -20,7 +21,7 @@ use raft::{
 
 use crate::faults::Plan;
 use crate::host::{Machine, Program, ip};
-use crate::report::{Report, Violation};
+use crate::report::Report;
 use crate::rng::Rng;
 use crate::trace;
 use crate::world::{Setup, World};

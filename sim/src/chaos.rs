@@ -4,7 +4,7 @@
 //! `sim chaos` makes a cluster of its own (keys, cluster file, free ports), starts the built `gridseal` for each node,
 //! lets the simulator's clients work on it over TCP, and meanwhile does to it what a seed has drawn: processes are
 //! killed and stopped, links cut, slowed and reset, power cut, syncs failed. Then everything heals, the clients ask
-//! their final questions, and [`crate::checkers`] judge what was seen.
+//! their final questions, and the [`checkers`] judge what was seen.
 //!
 //! # What always holds
 //!
@@ -39,16 +39,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use checkers::Violation;
+use checkers::history::History;
 use clap::Args;
 use gridseal::config::Cluster;
 use gridseal::identity;
 use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::checkers;
 use crate::clock::Time;
-use crate::history::History;
-use crate::report::Violation;
+use crate::product::Product;
 use crate::workload;
 
 use self::layout::Layout;
@@ -210,6 +210,7 @@ async fn run(options: &Options) -> io::Result<Verdict> {
     layout.write_cluster(given.as_ref(), &places, options.seed)?;
     layout.init_keys().await?;
     let genesis = identity::load_genesis(&layout.data).map_err(io::Error::other)?;
+    let keys: Vec<_> = genesis.nodes.iter().map(|(node, key)| (*node, key.0)).collect();
     if faults.contains(&Class::Powercut) {
         for id in &ids {
             power::mount_new(&layout, *id, &mut undo).await?;
@@ -294,7 +295,7 @@ async fn run(options: &Options) -> io::Result<Verdict> {
         }
         verdict
             .violations
-            .extend(checkers::check(&history, &genesis.nodes));
+            .extend(checkers::check::<Product>(&history, &keys));
         verdict.count_history(&history);
     }
     verdict.counts.extend(storm.counts());

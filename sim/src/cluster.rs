@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use checkers::Violation;
 use ed25519_dalek::SigningKey;
 use gridseal::api::backend::NodeStatus;
 use gridseal::config::Cluster;
@@ -19,7 +20,6 @@ use crate::admin::Joiner;
 use crate::clock::EPOCH_MS;
 use crate::host::{Machine, Program, ip};
 use crate::http::API_PORT;
-use crate::report::Violation;
 use crate::rng::Rng;
 use crate::timeline::{self, Role, What};
 use crate::trace;
@@ -151,12 +151,17 @@ impl Common {
     }
 
     /// The nodes' keys, as a verifier would have them.
-    pub fn node_keys(&self) -> Vec<(NodeId, PublicKey)> {
-        let mut keys = self.genesis.nodes.clone();
+    pub fn node_keys(&self) -> Vec<(u64, [u8; 32])> {
+        let mut keys: Vec<_> = self
+            .genesis
+            .nodes
+            .iter()
+            .map(|(node, key)| (*node, key.0))
+            .collect();
         keys.extend(
             self.joiner()
                 .iter()
-                .flat_map(|joiner| [(joiner.node, joiner.key), (joiner.node, joiner.next_key)]),
+                .flat_map(|joiner| [(joiner.node, joiner.key.0), (joiner.node, joiner.next_key.0)]),
         );
         keys
     }

@@ -4,12 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use checkers::coverage;
 use clap::Args;
 use serde_json::json;
 
 use crate::bench::{self, BenchArgs};
 use crate::case::{self, Case};
-use crate::checkers::coverage;
 use crate::explore::{self, ExploreArgs};
 use crate::report::Report;
 use crate::run::{self, Around};

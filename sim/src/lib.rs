@@ -3,7 +3,8 @@
 //! A run is a [`world`]: machines ([`host`]) with simulated disks ([`disk`]), clocks ([`clock`]) and randomness ([`entropy`]) on a
 //! simulated [`network`]; a plan of [`faults`]; a program for each node, which is the product's own `start`
 //! ([`cluster`]) or a bare replica ([`bare`]); clients that work through HTTP ([`workload`]) and write down what they
-//! hear ([`history`]); and [`checkers`], which read that and what the nodes show in the end. [`scenario`] joins them,
+//! hear ([`checkers::history`]); an [`observer`], who shows what happens to the [`checkers`], a crate of their own; and
+//! the product's ledger in their words (`product`). [`scenario`] joins them,
 //! [`run`] puts a [`trace`] around them, [`report`] tells what came of it.
 //!
 //! What always holds: one seed, one run. Everything that happens is decided by [`rng`], and two runs of a seed have
@@ -21,7 +22,6 @@ pub mod bare;
 pub mod bench;
 pub mod case;
 pub mod chaos;
-pub mod checkers;
 pub mod child;
 pub mod clock;
 pub mod cluster;
@@ -30,14 +30,13 @@ pub mod disk;
 pub mod entropy;
 pub mod explore;
 pub mod faults;
-pub mod history;
 pub mod host;
 pub mod html;
 pub mod http;
 pub mod mutants;
 pub mod network;
 pub mod observer;
-pub mod oracle;
+mod product;
 pub mod report;
 pub mod rng;
 pub mod rogue;

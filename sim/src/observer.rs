@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use checkers::Violation;
+use checkers::failstop::{Damaged, FailStop};
+use checkers::history::History;
+use checkers::recovery::View;
+use checkers::wal::Platter;
+use checkers::watch::{Conclusion, Watch};
 use gridseal::gateway::Backend as _;
 
-use crate::checkers::failstop::{Damaged, FailStop};
-use crate::checkers::recovery::View;
-use crate::checkers::wal::Platter;
-use crate::checkers::watch::Watch;
 use crate::cluster::Shared;
 use crate::host::Host;
+use crate::product::Product;
+use crate::trace;
 use crate::world::World;
 
 /// How often what costs more than a glance is looked at, in milliseconds.
@@ -24,6 +28,8 @@ pub struct Observer {
     fail_stop: FailStop,
     damaged: Damaged,
     excused: BTreeSet<u64>,
+    /// How many complaints stand in the trace.
+    told: usize,
 }
 
 impl Observer {
@@ -36,6 +42,7 @@ impl Observer {
             fail_stop: FailStop::default(),
             damaged: Damaged::default(),
             excused,
+            told: 0,
         }
     }
 
@@ -103,6 +110,23 @@ impl Observer {
                 views
             });
             self.watch.look_at_all(now, complete.as_ref());
+        }
+        self.tell(self.watch.violations());
+        self.told = self.watch.violations().len();
+    }
+
+    /// The run is over; see [`Watch::conclude`].
+    pub fn conclude(mut self, at_ms: u64, history: &History) -> Conclusion {
+        let watch = std::mem::take(&mut self.watch);
+        let conclusion = watch.conclude::<Product>(at_ms, history);
+        self.tell(&conclusion.violations);
+        conclusion
+    }
+
+    /// Complaints stand in the trace where they are made.
+    fn tell(&self, violations: &[Violation]) {
+        for Violation { checker, what, .. } in violations.iter().skip(self.told) {
+            trace::record(format_args!("VIOLATION {checker}: {what}"));
         }
     }
 }

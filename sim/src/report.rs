@@ -3,22 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use checkers::Violation;
 use serde::Serialize;
 
 use crate::timeline::Timeline;
 use crate::trace;
 use crate::world::World;
-
-/// A promise that was broken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Violation {
-    /// Virtual time when it was noticed, in milliseconds.
-    pub at_ms: u64,
-    /// Which promise.
-    pub checker: &'static str,
-    /// How it was broken.
-    pub what: String,
-}
 
 /// What a run found.
 #[derive(Clone, Debug, Serialize)]
@@ -41,7 +31,7 @@ pub struct Report {
     pub counts: BTreeMap<&'static str, u64>,
     /// The faults that struck: virtual milliseconds, and what.
     pub story: Vec<(u64, String)>,
-    /// How often each state of [`crate::checkers::coverage::STATES`] was reached.
+    /// How often each state of [`checkers::coverage::STATES`] was reached.
     pub reached: BTreeMap<&'static str, u64>,
     /// How often each kind of fault struck.
     pub faults: BTreeMap<&'static str, u64>,

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use checkers::history::History;
 use ed25519_dalek::{Signer as _, SigningKey};
 use ledger::canonical::Canonical as _;
 use ledger::{Action, Digest, Envelope, Label, PublicKey, Settlement, Signature, Timestamp, Wh, jws};
@@ -13,7 +14,6 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::clock::{EPOCH_MS, Time};
-use crate::history::History;
 use crate::http::Http;
 use crate::rng::Rng;
 

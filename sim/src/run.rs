@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::Once;
 
+use checkers::Violation;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 
-use crate::report::{Report, Violation};
+use crate::report::Report;
 use crate::timeline;
 use crate::trace::{self, Who};
 

@@ -5,15 +5,16 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use checkers::Violation;
+use checkers::history::History;
 use parking_lot::Mutex;
 
-use crate::checkers;
 use crate::cluster::{Common, Seen};
 use crate::disk::DiskFaults;
 use crate::faults::Plan;
-use crate::history::History;
 use crate::observer::Observer;
-use crate::report::{Report, Violation};
+use crate::product::Product;
+use crate::report::Report;
 use crate::workload;
 use crate::world::{Setup, World};
 
@@ -142,7 +143,11 @@ pub fn run(options: &Options) -> io::Result<Report> {
         if observer.watch.is_broken() || !seen.lock().violations.is_empty() {
             let since = *broken_at.get_or_insert(world.now_ms());
             let awaited = |checker: &str| options.awaited.contains(&checker);
-            let heard = observer.watch.complained().any(awaited)
+            let heard = observer
+                .watch
+                .violations()
+                .iter()
+                .any(|violation| awaited(violation.checker))
                 || seen
                     .lock()
                     .violations
@@ -163,7 +168,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
         .count("a node stopped by a disk fault", world.stops().len() as u64);
     drop(world);
     let history = history.lock();
-    let concluded = observer.watch.conclude(at_ms, &history);
+    let concluded = observer.conclude(at_ms, &history);
     report.violations.extend(concluded.violations);
     report.reached = concluded.reached;
     let phase = &history.phase;
@@ -184,7 +189,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
     }
     report
         .violations
-        .extend(checkers::check(&history, &common.node_keys()));
+        .extend(checkers::check::<Product>(&history, &common.node_keys()));
     if let Some(reached) = crate::mutants::reached() {
         report.count("planted code reached", reached);
     }

@@ -280,8 +280,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::report::Violation;
     use crate::timeline::{Attempt, Timeline};
+    use checkers::Violation;
 
     fn event(at_ms: u64, who: Who, what: What) -> Event {
         Event { at_ms, who, what }

@@ -13,11 +13,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use checkers::history::{History, Operation, Outcome, Read, Reported, SealSeen, Shown};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::clock::Time;
-use crate::history::{History, Operation, Outcome, Read, Reported, SealSeen, Shown};
 use crate::host::{Machine, Program};
 use crate::http::{Answer, Http, Silence};
 use crate::rng::{PerMillion, Rng};

@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use checkers::history::History;
 use ed25519_dalek::SigningKey;
 use gridseal::config::{Cluster, Limits, Log, Sealing, Timing};
 use gridseal::identity::{Identity, node_dir};
@@ -14,7 +15,6 @@ use super::command;
 use super::netns::Namespaces;
 use super::proxy::Proxy;
 use super::undo::Undo;
-use crate::history::History;
 use crate::rng::Rng;
 
 /// Ports of nodes that share this machine's address: below those from which the system takes its own.

@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use checkers::Violation;
 use parking_lot::Mutex;
 use rustix::process::Signal;
 
@@ -21,7 +22,6 @@ use super::proxy::Proxy;
 use super::tracer::Tracer;
 use super::verdict::Log;
 use super::watch::Seen;
-use crate::report::Violation;
 
 /// How finely time is looked at.
 const TICK: Duration = Duration::from_millis(20);

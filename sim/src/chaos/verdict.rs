@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use checkers::Violation;
+use checkers::history::History;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::plan::Class;
 use crate::clock::Time;
-use crate::history::History;
-use crate::report::Violation;
 
 /// What happens, line by line.
 #[derive(Clone, Debug)]

@@ -8,13 +8,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use checkers::Violation;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::nodes::Nodes;
 use crate::clock::Time;
 use crate::http::Http;
-use crate::report::Violation;
 
 /// Between two looks at a node.
 const LOOK: Duration = Duration::from_millis(100);

@@ -1,8 +1,9 @@
 //! What is on the platter: what a power cut would leave, if it lost all that it may. For checkers, which look at
 //! disks from outside; no process can.
 
+use checkers::wal::Platter;
+
 use super::{SimDisk, split};
-use crate::checkers::wal::Platter;
 
 impl SimDisk {
     /// A number that grows whenever what is on the platter may have changed.

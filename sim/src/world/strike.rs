@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use checkers::wal::Platter;
+
 use super::World;
-use crate::checkers::wal::Platter;
 use crate::disk::DiskFaults;
 use crate::faults::{Fault, Way};
 use crate::host::{Host, ip};

@@ -6,14 +6,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod history;
-mod model;
 
+use checkers::oracle::model::{self, Contract, Oracle, Rule, Seal, Statement};
 use common::{Cluster, public, script};
 use history::{Dice, Style};
 use ledger::contract::{Direction, Status};
 use ledger::invariant::Witness;
 use ledger::{Action, Applied, Body, Event, Ledger, Outcome, Refusal};
-use model::{Contract, Oracle, Rule, Seal, Statement};
 use std::collections::BTreeMap;
 
 const ACTIONS: usize = 120;

@@ -1,0 +1,46 @@
+//! Coverage: which faults struck and which states were reached, by names that are known beforehand, so that a sweep over
+//! many seeds can say what none of them ever reached.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// States that some run within a few hundred seeds must reach.
+pub const STATES: &[&str] = &[
+    "a block certified by a later one",
+    "a client gave up without an answer",
+    "a contract served",
+    "a contract skipped: below its least load",
+    "a contract skipped: fulfilled",
+    "a contract skipped: its partner was sealed",
+    "a contract skipped: nothing to trade",
+    "a corrected seal",
+    "a late value",
+    "a leader changed with a batch in flight",
+    "a leader elected",
+    "a log purged",
+    "a node stopped by a disk fault",
+    "a retry that was a duplicate",
+    "a seal",
+    "a seal made twice, refused",
+    "a seal refused: downstream open",
+    "a signature offered twice",
+    "a snapshot installed",
+    "a snapshot taken",
+];
+
+/// Of the states, those that no run of a sweep has reached.
+pub fn missing<'a>(reached: impl IntoIterator<Item = &'a str>) -> BTreeSet<&'static str> {
+    let reached: BTreeSet<&str> = reached.into_iter().collect();
+    STATES
+        .iter()
+        .copied()
+        .filter(|state| !reached.contains(state))
+        .collect()
+}
+
+/// Only what is listed counts: a name that is spelled otherwise would never be missed.
+pub fn of(seen: &BTreeMap<&'static str, u64>) -> BTreeMap<&'static str, u64> {
+    seen.iter()
+        .filter(|(state, times)| **times > 0 && STATES.contains(state))
+        .map(|(state, times)| (*state, *times))
+        .collect()
+}

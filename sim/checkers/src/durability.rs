@@ -1,0 +1,67 @@
+//! Durability and exactly once: what was acknowledged stands in the journal once; what was refused does not; what has
+//! no known outcome at most once, and all of its batch or nothing.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::history::{History, Outcome};
+
+/// Looks for what clients reported in the journals that nodes show in the end.
+pub fn check(history: &History) -> Vec<(u64, String)> {
+    let mut found = Vec::new();
+    for (node, shown) in &history.shown {
+        // How often each label stands in the journal of its own meter.
+        let mut booked: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+        for ((asset, _), journal) in &shown.journals {
+            for statement in journal["statements"].as_array().into_iter().flatten() {
+                let own = statement["kind"] == "metered" && statement["meter"] == **asset;
+                if let Some(label) = statement["label"].as_str().filter(|_| own) {
+                    booked.entry(label).or_default().push(statement);
+                }
+            }
+        }
+        for operation in &history.operations {
+            let times: Vec<usize> = operation
+                .settles
+                .iter()
+                .map(|s| booked.get(s.label.as_str()).map_or(0, Vec::len))
+                .collect();
+            let right = match &operation.outcome {
+                Outcome::Done(_) => times.iter().all(|n| *n == 1),
+                Outcome::Refused(..) => times.iter().all(|n| *n == 0),
+                Outcome::Unknown => times.iter().all(|n| *n == 0) || times.iter().all(|n| *n == 1),
+            };
+            if !right {
+                let labels: Vec<&str> = operation.settles.iter().map(|s| s.label.as_str()).collect();
+                let what = format!(
+                    "on n{node} {labels:?} are booked {times:?} times, the outcome is {:?}",
+                    operation.outcome
+                );
+                found.push((operation.ended_ms, what));
+            }
+            for settled in &operation.settles {
+                for statement in booked.get(settled.label.as_str()).into_iter().flatten() {
+                    if statement["energy"].as_u64() != Some(settled.consumption.unsigned_abs())
+                        || statement["epoch"].as_u64() != Some(settled.epoch)
+                    {
+                        found.push((
+                            operation.ended_ms,
+                            format!("on n{node} {settled:?} is booked as {statement}"),
+                        ));
+                    }
+                }
+            }
+        }
+        let known = history
+            .operations
+            .iter()
+            .flat_map(|operation| &operation.settles)
+            .map(|s| s.label.as_str());
+        let known: std::collections::BTreeSet<&str> = known.collect();
+        for label in booked.keys().filter(|label| !known.contains(**label)) {
+            found.push((0, format!("n{node} has booked {label}, which nobody reported")));
+        }
+    }
+    found
+}

@@ -1,0 +1,67 @@
+//! Linearizable reads: a journal shows everything that was acknowledged before it was asked for, nothing that nobody
+//! had reported by the time of the answer, and never less than an earlier answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::history::{History, Outcome};
+
+/// A label, when it was first sent, and when it was acknowledged.
+type Written<'a> = (&'a str, u64, Option<u64>);
+/// When a read was answered, and the labels it showed.
+type Shown<'a> = (u64, BTreeSet<&'a str>);
+
+/// Holds every read against what had been written and shown before.
+pub fn check(history: &History) -> Vec<(u64, String)> {
+    let mut found = Vec::new();
+    // By meter and epoch: each label, when it was first sent, and when it was acknowledged.
+    let mut written: BTreeMap<(&str, u64), Vec<Written<'_>>> = BTreeMap::new();
+    for operation in &history.operations {
+        let acknowledged = matches!(operation.outcome, Outcome::Done(_)).then_some(operation.ended_ms);
+        for s in &operation.settles {
+            let entry = (s.label.as_str(), operation.asked_ms, acknowledged);
+            written.entry((&s.meter, s.epoch)).or_default().push(entry);
+        }
+    }
+    let mut earlier: BTreeMap<(&str, u64), Vec<Shown<'_>>> = BTreeMap::new();
+    for read in &history.reads {
+        let place = (read.asset.as_str(), read.epoch);
+        let shown: BTreeSet<&str> = read.labels.iter().map(String::as_str).collect();
+        let all = written.get(&place).map_or(&[][..], Vec::as_slice);
+        for (label, _, acknowledged) in all {
+            if acknowledged.is_some_and(|at| at < read.asked_ms) && !shown.contains(label) {
+                found.push((
+                    read.answered_ms,
+                    format!(
+                        "n{} does not show {label}, acknowledged at {acknowledged:?}: {read:?}",
+                        read.node
+                    ),
+                ));
+            }
+        }
+        for label in &shown {
+            if !all
+                .iter()
+                .any(|(known, asked, _)| known == label && *asked <= read.answered_ms)
+            {
+                found.push((
+                    read.answered_ms,
+                    format!("n{} shows {label}, which nobody had reported", read.node),
+                ));
+            }
+        }
+        let before = earlier.entry(place).or_default();
+        for (answered_ms, labels) in before
+            .iter()
+            .filter(|(answered_ms, _)| *answered_ms < read.asked_ms)
+        {
+            if let Some(gone) = labels.difference(&shown).next() {
+                found.push((
+                    read.answered_ms,
+                    format!("n{} no longer shows {gone}, shown at {answered_ms}", read.node),
+                ));
+            }
+        }
+        before.push((read.answered_ms, shown));
+    }
+    found
+}

@@ -1,0 +1,77 @@
+//! What is judged: a ledger, seen from outside.
+//!
+//! The crate knows nothing of the product. Whoever has a ledger says here, in the oracle's words, what it did with an
+//! entry, and the checkers say whether that is right.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::oracle::digest::Hash;
+use crate::oracle::entry::{Key, Nonce};
+use crate::oracle::model::Statement;
+
+/// What a ledger did with an entry.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Applied {
+    /// One an envelope.
+    pub answers: Vec<Told>,
+    /// What was booked, with its position in the entry, in order.
+    pub booked: Vec<(u64, Statement)>,
+    /// The digests of the seals that were made, in order.
+    pub seals: Vec<Hash>,
+    /// The header of the block that was made, as it is signed.
+    pub block: Option<String>,
+    /// One an attestation: `None` if it counts, else the code of its refusal.
+    pub attested: Vec<Option<String>>,
+    /// The blocks that were certified.
+    pub certified: Vec<u64>,
+}
+
+/// What an envelope was answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// As [`crate::oracle::answer::Answer`] is shown.
+    pub answer: String,
+    /// Whether it is a retry, which did nothing.
+    pub duplicate: bool,
+}
+
+/// A ledger.
+pub trait Subject: Sized {
+    /// One before all entries.
+    fn new() -> Self;
+
+    /// The one that a snapshot holds.
+    ///
+    /// # Errors
+    /// The bytes are no snapshot; why.
+    fn restore(snapshot: &[u8]) -> Result<Self, String>;
+
+    /// A leader began.
+    fn apply_blank(&mut self, index: u64);
+
+    /// Raft's membership changes.
+    fn apply_membership(&mut self, index: u64, configs: &[BTreeSet<u64>]);
+
+    /// An entry with these bytes.
+    fn apply(&mut self, index: u64, bytes: &[u8]) -> Applied;
+
+    /// Its running digest.
+    fn state(&self) -> Hash;
+
+    /// All of it as bytes.
+    fn snapshot(&self) -> Vec<u8>;
+
+    /// What it remembers of an envelope, in any words.
+    fn remembered(&self, signer: &Key, nonce: &Nonce) -> Option<String>;
+
+    /// In what it differs from another, as far as it can be asked; what it remembers of envelopes aside.
+    fn difference(&self, other: &Self) -> Option<String>;
+
+    /// The digest of the seal that a proof proves, by the ledger's own verifier, to someone who has a list of keys.
+    ///
+    /// # Errors
+    /// It proves nothing; why.
+    fn verify(proof: &Value, keys: &[(u64, Key)]) -> Result<Hash, String>;
+}

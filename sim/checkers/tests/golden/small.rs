@@ -1,0 +1,204 @@
+//! Recovery, progress and coverage: checkers of a few lines, and histories of a few lines.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use checkers::coverage;
+use checkers::history::{History, Operation, Outcome, Reported};
+use checkers::progress::{self, SETTLED_MS, Stability, TRIED_MS};
+use checkers::recovery::{CERTIFIED_MS, EQUAL_MS, LEADER_MS, Recovery, View};
+
+fn well() -> BTreeMap<u64, View> {
+    let view = View {
+        term: 2,
+        leader: Some(1),
+        applied: Some(9),
+        state: [1; 32],
+        newest_block: Some(8),
+        certified: Some(8),
+    };
+    (1..=3).map(|node| (node, view.clone())).collect()
+}
+
+/// Shows one state from 100 ms on; when was what complained about?
+fn complaints(nodes: &BTreeMap<u64, View>) -> Vec<(u64, String)> {
+    let mut recovery = Recovery::default();
+    let mut found = Vec::new();
+    for at in (100..=30_100).step_by(100) {
+        found.extend(recovery.look(at, Some(nodes)).into_iter().map(|(checker, what)| {
+            assert_eq!(checker, "recovery");
+            (at - 100, what)
+        }));
+    }
+    found
+}
+
+/// The bound that was missed, if it was one.
+fn missed(change: impl FnOnce(&mut View)) -> Vec<u64> {
+    let mut nodes = well();
+    change(nodes.get_mut(&2).unwrap());
+    complaints(&nodes).into_iter().map(|(at, _)| at - 100).collect()
+}
+
+#[test]
+fn a_cluster_gets_well_in_time_or_is_told() {
+    assert_eq!(complaints(&well()), []);
+    assert_eq!(missed(|view| view.leader = None), [LEADER_MS]);
+    assert_eq!(missed(|view| view.leader = Some(2)), [LEADER_MS]);
+    assert_eq!(missed(|view| view.term = 3), [LEADER_MS]);
+    assert_eq!(missed(|view| view.applied = Some(8)), [EQUAL_MS]);
+    assert_eq!(missed(|view| view.state = [2; 32]), [EQUAL_MS]);
+    assert_eq!(missed(|view| view.certified = Some(7)), [CERTIFIED_MS]);
+    assert_eq!(missed(|view| view.certified = None), [CERTIFIED_MS]);
+    let nobody: BTreeMap<u64, View> = well().into_keys().map(|node| (node, View::default())).collect();
+    let bounds: Vec<u64> = complaints(&nobody).into_iter().map(|(at, _)| at - 100).collect();
+    assert_eq!(
+        bounds,
+        [LEADER_MS, EQUAL_MS],
+        "without blocks there is nothing to certify"
+    );
+}
+
+#[test]
+fn once_well_is_enough_and_a_relapse_begins_anew() {
+    let mut ill = well();
+    ill.get_mut(&1).unwrap().leader = None;
+    let mut recovery = Recovery::default();
+    assert_eq!(recovery.look(0, Some(&well())), []);
+    assert_eq!(recovery.look(10_000, Some(&ill)), []);
+    recovery.look(10_001, None);
+    assert_eq!(recovery.look(11_000, Some(&ill)), []);
+    assert_eq!(
+        recovery.look(11_000 + LEADER_MS, Some(&ill)),
+        [],
+        "in time to the millisecond"
+    );
+    assert_eq!(recovery.look(11_001 + LEADER_MS, Some(&ill)).len(), 1);
+    assert_eq!(recovery.look(11_002 + LEADER_MS, Some(&ill)), [], "told once");
+}
+
+#[test]
+fn only_blocks_of_before_must_be_certified() {
+    let mut busy = well();
+    busy.values_mut().for_each(|view| view.newest_block = Some(50));
+    let mut recovery = Recovery::default();
+    recovery.look(0, Some(&well()));
+    assert_eq!(recovery.look(CERTIFIED_MS + 1, Some(&busy)), []);
+}
+
+fn write(asked_ms: u64, ended_ms: u64, outcome: Outcome) -> Operation {
+    Operation {
+        key: String::new(),
+        action: String::new(),
+        body: Value::Null,
+        settles: vec![Reported {
+            meter: "m".into(),
+            epoch: 1,
+            consumption: 1,
+            label: "x".into(),
+        }],
+        asked_ms,
+        ended_ms,
+        outcome,
+    }
+}
+
+fn stuck(stability: &Stability, operations: Vec<Operation>) -> usize {
+    progress::check(
+        &History {
+            operations,
+            ..History::default()
+        },
+        stability,
+    )
+    .len()
+}
+
+#[test]
+fn a_stable_majority_acknowledges_writes() {
+    let period = |until| {
+        let mut stability = Stability::default();
+        stability.look(1_000, Some(&[1, 2, 3]));
+        stability.look(until, None);
+        stability
+    };
+    let settled = 1_000 + SETTLED_MS;
+    let until = settled + TRIED_MS;
+    let unknown = |asked| write(asked, until, Outcome::Unknown);
+    assert_eq!(stuck(&period(until), vec![unknown(settled)]), 1);
+    assert_eq!(
+        stuck(
+            &period(until - 1),
+            vec![write(settled, settled + 1, Outcome::Unknown)]
+        ),
+        0,
+        "too short a time"
+    );
+    assert_eq!(
+        stuck(&period(until), vec![unknown(settled - 1)]),
+        0,
+        "nobody asked then"
+    );
+    assert_eq!(
+        stuck(&period(until), vec![write(settled, until + 1, Outcome::Unknown)]),
+        0,
+        "or still asks"
+    );
+    assert_eq!(stuck(&period(until), vec![]), 0);
+    let done = |at| write(0, at, Outcome::Done(Value::Null));
+    assert_eq!(stuck(&period(until), vec![unknown(settled), done(settled)]), 0);
+    assert_eq!(stuck(&period(until), vec![unknown(settled), done(until)]), 0);
+    assert_eq!(
+        stuck(&period(until), vec![unknown(settled), done(settled - 1)]),
+        1,
+        "that was before"
+    );
+    assert_eq!(
+        stuck(&period(until), vec![unknown(settled), done(until + 1)]),
+        1,
+        "that was after"
+    );
+    let refused = write(0, until, Outcome::Refused(409, "x".into()));
+    assert_eq!(
+        stuck(&period(until), vec![unknown(settled), refused]),
+        0,
+        "an answer is an answer"
+    );
+    let mut reading = unknown(settled);
+    reading.settles.clear();
+    assert_eq!(stuck(&period(until), vec![reading]), 0, "only writes count");
+}
+
+#[test]
+fn stable_is_who_stays_the_same() {
+    let mut stability = Stability::default();
+    stability.look(0, None);
+    stability.look(10, Some(&[1, 2]));
+    stability.look(20, Some(&[1, 2]));
+    stability.look(30, Some(&[1, 3]));
+    stability.look(40, None);
+    stability.look(50, Some(&[1, 3]));
+    stability.end(60);
+    stability.end(70);
+    assert_eq!(stability.periods(), [(10, 30), (30, 40), (50, 60)]);
+}
+
+#[test]
+fn coverage_knows_what_there_is_to_reach() {
+    assert!(coverage::STATES.is_sorted());
+    assert_eq!(
+        coverage::missing(coverage::STATES.iter().copied()),
+        Default::default()
+    );
+    let missing = coverage::missing(
+        coverage::STATES
+            .iter()
+            .copied()
+            .skip(1)
+            .chain(["a word of no list"]),
+    );
+    assert_eq!(missing.into_iter().collect::<Vec<_>>(), [coverage::STATES[0]]);
+    let seen = BTreeMap::from([("a seal", 2), ("a late value", 0), ("a word of no list", 1)]);
+    assert_eq!(coverage::of(&seen), BTreeMap::from([("a seal", 2)]));
+}

@@ -1,0 +1,265 @@
+//! Bytes on a disk, written here by hand as the format says, and read back by the checkers.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crc32c::{crc32c, crc32c_append};
+
+use checkers::oracle::judge::Payload;
+use checkers::wal::{self, Leader, LogId, Platter, Record, Tail};
+
+#[derive(Default)]
+pub(super) struct Files(RefCell<BTreeMap<String, Vec<u8>>>);
+
+impl Files {
+    pub(super) fn put(&self, path: &str, bytes: &[u8]) {
+        self.0
+            .borrow_mut()
+            .entry(path.into())
+            .or_default()
+            .extend_from_slice(bytes);
+    }
+}
+
+impl Platter for Files {
+    fn list(&self, dir: &str) -> Vec<String> {
+        let prefix = format!("{dir}/");
+        self.0
+            .borrow()
+            .keys()
+            .filter_map(|path| path.strip_prefix(&prefix).map(str::to_owned))
+            .collect()
+    }
+
+    fn read(&self, path: &str, offset: u64, len: usize) -> Vec<u8> {
+        let files = self.0.borrow();
+        let offset = usize::try_from(offset).unwrap();
+        files
+            .get(path)
+            .map(|bytes| bytes.iter().skip(offset).take(len).copied().collect())
+            .unwrap_or_default()
+    }
+}
+
+const DISK: u128 = 77;
+
+pub(super) fn path(segment: u64) -> String {
+    format!("log/{segment:016x}.wal")
+}
+
+pub(super) fn head(segment: u64, first_seq: u64) -> Vec<u8> {
+    let mut out = b"GRIDWAL\x01".to_vec();
+    out.extend([7; 32]);
+    out.extend(3_u64.to_be_bytes());
+    out.extend(DISK.to_be_bytes());
+    out.extend(segment.to_be_bytes());
+    out.extend(first_seq.to_be_bytes());
+    out.extend(crc32c(&out).to_be_bytes());
+    out
+}
+
+pub(super) fn frame(segment: u64, seq: u64, body: &[u8]) -> Vec<u8> {
+    let salt = crc32c_append(crc32c(&DISK.to_be_bytes()), &segment.to_be_bytes());
+    let mut out = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
+    out.extend(seq.to_be_bytes());
+    out.extend(84_u64.to_be_bytes());
+    out.extend(crc32c(body).to_be_bytes());
+    out.extend(crc32c_append(salt, &out).to_be_bytes());
+    out.push(0xF7);
+    out.extend(body);
+    out.push(0xE7);
+    out
+}
+
+fn id(index: u64) -> LogId {
+    LogId {
+        leader: Leader { term: 2, node: 3 },
+        index,
+    }
+}
+
+fn log_id(index: u64) -> Vec<u8> {
+    [2_u64, 3, index].into_iter().flat_map(u64::to_be_bytes).collect()
+}
+
+fn vote() -> Vec<u8> {
+    [&log_id(0)[..16], &[1]].concat()
+}
+
+/// Every kind of record, as bytes and as read.
+fn records() -> Vec<(Vec<u8>, Record)> {
+    let with = |kind: u8, rest: &[u8]| [&[kind], rest].concat();
+    let voted = (Leader { term: 2, node: 3 }, true);
+    // postcard: one configuration of two, no nodes.
+    let membership = [&log_id(4)[..], &[2, 1, 2, 1, 2, 0]].concat();
+    let checkpoint = [&[1], &vote()[..], &[1], &log_id(1)[..], &[0]].concat();
+    vec![
+        (
+            with(1, &checkpoint),
+            Record::Checkpoint {
+                vote: Some(voted),
+                purged: Some(id(1)),
+                committed: None,
+            },
+        ),
+        (with(2, &vote()), Record::Vote(voted)),
+        (
+            with(3, &[&log_id(2)[..], &[0]].concat()),
+            Record::Entry(id(2), Payload::Blank),
+        ),
+        (
+            with(3, &[&log_id(3)[..], &[1], b"hi"].concat()),
+            Record::Entry(id(3), Payload::App("hi".into())),
+        ),
+        (
+            with(3, &membership),
+            Record::Entry(id(4), Payload::Membership(vec![BTreeSet::from([1, 2])])),
+        ),
+        (
+            with(4, &[&[1], &log_id(3)[..]].concat()),
+            Record::Truncate(Some(id(3))),
+        ),
+        (with(4, &[0]), Record::Truncate(None)),
+        (with(5, &log_id(3)), Record::Committed(id(3))),
+        (with(6, &log_id(2)), Record::Purge(id(2))),
+    ]
+}
+
+#[test]
+fn a_log_is_followed_while_it_grows() {
+    let disk = Files::default();
+    let mut tail = Tail::default();
+    assert_eq!(tail.news(&disk), Default::default());
+    disk.put(&path(1), &head(1, 1));
+    assert_eq!(tail.news(&disk), Default::default());
+    for (seq, (bytes, record)) in (1..).zip(records()) {
+        let frame = frame(1, seq, &bytes);
+        let (begin, rest) = frame.split_at(frame.len() / 2);
+        disk.put(&path(1), begin);
+        assert_eq!(tail.news(&disk).records, [], "half a frame is none");
+        disk.put(&path(1), rest);
+        let news = tail.news(&disk);
+        assert_eq!((news.records, news.breaks), (vec![record], vec![]));
+    }
+    // The rest is zeros, and then another segment.
+    disk.put(&path(1), &[0; 100]);
+    disk.put("log/0000000000000003.spare", &[0; 100]);
+    disk.put(&path(2), &head(2, 10));
+    disk.put(&path(2), &frame(2, 10, &records()[1].0));
+    disk.0.borrow_mut().remove(&path(1));
+    let news = tail.news(&disk);
+    assert_eq!(
+        (news.records, news.breaks),
+        (vec![records()[1].1.clone()], vec![])
+    );
+    // All at once is the same.
+    let mut late = Tail::default();
+    assert_eq!(late.news(&disk).records, [records()[1].1.clone()]);
+}
+
+#[test]
+fn a_segment_that_does_not_continue_the_one_before_is_a_break() {
+    for (first, word) in [(3, "granted"), (1, "forgotten")] {
+        let disk = Files::default();
+        disk.put(&path(1), &head(1, 1));
+        disk.put(&path(1), &frame(1, 1, &records()[1].0));
+        disk.put(&path(2), &head(2, first));
+        disk.put(&path(2), &frame(2, first, &records()[1].0));
+        let news = Tail::default().news(&disk);
+        assert_eq!(news.breaks.len(), 1);
+        assert!(
+            news.breaks[0].contains(word) && news.breaks[0].contains(" 1 frames"),
+            "{:?}",
+            news.breaks
+        );
+        assert_eq!(news.records.len(), 2, "reading goes on");
+    }
+}
+
+#[test]
+fn every_flipped_bit_ends_the_log_there() {
+    let whole = [head(1, 1), frame(1, 1, &records()[3].0)].concat();
+    for at in 0..whole.len() {
+        let disk = Files::default();
+        let mut bytes = whole.clone();
+        bytes[at] ^= 4;
+        disk.put(&path(1), &bytes);
+        assert_eq!(Tail::default().news(&disk).records, [], "byte {at}");
+    }
+    let disk = Files::default();
+    disk.put(&path(1), &[head(1, 1), frame(1, 2, &records()[3].0)].concat());
+    assert_eq!(
+        Tail::default().news(&disk).records,
+        [],
+        "a frame that is not the next"
+    );
+    disk.put(&path(9), &head(8, 1));
+    assert_eq!(
+        Tail::default().news(&disk).breaks,
+        [""; 0],
+        "a segment under another's name"
+    );
+}
+
+#[test]
+fn snapshots_are_whole_or_absent() {
+    let body = b"the machine's bytes";
+    let mut file = b"GRIDSNP\x01".to_vec();
+    file.extend([7; 40]);
+    file.extend(3_u32.to_be_bytes());
+    file.extend((body.len() as u64).to_be_bytes());
+    file.extend(crc32c(body).to_be_bytes());
+    file.extend([0; 4]);
+    file.extend(b"met");
+    file.extend(body);
+    let read = |bytes: &[u8]| {
+        let disk = Files::default();
+        disk.put("snapshot/00000000000000000042.snap", bytes);
+        disk.put("snapshot/7.draft", b"x");
+        assert_eq!(wal::snapshots(&disk), BTreeSet::from([42]));
+        wal::snapshot(&disk, 42).map(|snapshot| (snapshot.index, snapshot.body.to_vec()))
+    };
+    assert_eq!(read(&file), Some((42, body.to_vec())));
+    assert_eq!(read(&file[..file.len() - 1]), None);
+    assert_eq!(read(&file[..20]), None);
+    for at in [0, 60, 64, file.len() - 1] {
+        let mut bytes = file.clone();
+        bytes[at] ^= 1;
+        if at == 64 {
+            assert!(
+                read(&bytes).is_some(),
+                "the head's own checksum is the replica's to check"
+            );
+        } else {
+            assert_eq!(read(&bytes), None, "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn the_newest_whole_slot_says_what_was_signed() {
+    let slot = |sequence: u64, index: u64| {
+        let mut out = b"GSSIGNED".to_vec();
+        out.extend(sequence.to_be_bytes());
+        out.extend(index.to_be_bytes());
+        out.extend([9; 32]);
+        out.extend(crc32c(&out).to_be_bytes());
+        out
+    };
+    let disk = |first: &[u8], second: &[u8]| {
+        let disk = Files::default();
+        let mut bytes = first.to_vec();
+        bytes.resize(4_096, 0);
+        bytes.extend(second);
+        disk.put("signed/last", &bytes);
+        wal::signed(&disk).map(|(index, header)| (index, header[0]))
+    };
+    assert_eq!(wal::signed(&Files::default()), None);
+    assert_eq!(disk(&slot(2, 20), &slot(1, 10)), Some((20, 9)));
+    assert_eq!(disk(&slot(2, 20), &slot(3, 30)), Some((30, 9)));
+    let mut torn = slot(3, 30);
+    torn[20] ^= 1;
+    assert_eq!(disk(&slot(2, 20), &torn), Some((20, 9)));
+    assert_eq!(disk(&[], &slot(1, 10)), Some((10, 9)));
+    assert_eq!(disk(b"SOMETHING ELSE", &[]), None);
+}

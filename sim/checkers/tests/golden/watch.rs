@@ -1,0 +1,111 @@
+//! Three disks and what clients saw, all at once: what a real cluster leaves behind.
+
+use super::log::Fixture;
+use super::product::Product;
+use super::wal::{Files, frame, head, path};
+use checkers::oracle::judge::Payload;
+use checkers::wal::Platter;
+use checkers::watch::{Conclusion, Watch};
+
+/// The log of a fixture up to an index, as it lies on a disk.
+fn disk(fixture: &Fixture, upto: u64, damage: Option<u64>) -> Files {
+    let disk = Files::default();
+    disk.put(&path(1), &head(1, 1));
+    for (seq, (index, payload)) in (1..).zip(fixture.log.range(..=upto)) {
+        let mut body = vec![3];
+        body.extend([1_u64, 1, *index].into_iter().flat_map(u64::to_be_bytes));
+        match payload {
+            Payload::Blank => body.push(0),
+            Payload::App(bytes) => {
+                body.push(1);
+                body.extend(bytes);
+            }
+            // postcard: one configuration of three, no nodes.
+            Payload::Membership(_) => body.extend([2, 1, 3, 1, 2, 3, 0]),
+        }
+        if damage == Some(*index) {
+            body.push(0);
+        }
+        disk.put(&path(1), &frame(1, seq, &body));
+    }
+    let (block, header) = fixture.block();
+    let mut signed = b"GSSIGNED".to_vec();
+    signed.extend(1_u64.to_be_bytes());
+    signed.extend(block.to_be_bytes());
+    signed.extend(header);
+    signed.extend(crc32c::crc32c(&signed).to_be_bytes());
+    disk.put("signed/last", &signed);
+    disk
+}
+
+fn autopsy(fixture: &Fixture, disks: &[Files; 3]) -> Conclusion {
+    let disks = (1..).zip(disks.iter().map(|disk| disk as &dyn Platter));
+    Watch::post_mortem::<Product>(1, disks, &fixture.history())
+}
+
+fn complaints(conclusion: &Conclusion) -> Vec<&'static str> {
+    let mut checkers: Vec<_> = conclusion
+        .violations
+        .iter()
+        .map(|violation| violation.checker)
+        .collect();
+    checkers.dedup();
+    checkers
+}
+
+#[test]
+fn what_a_good_cluster_leaves_is_good() {
+    let fixture = Fixture::new();
+    let all = fixture.log.len() as u64;
+    let good = autopsy(
+        &fixture,
+        &[
+            disk(&fixture, all, None),
+            disk(&fixture, all, None),
+            disk(&fixture, 2, None),
+        ],
+    );
+    assert_eq!(good.violations, []);
+    let reached: Vec<_> = good.reached.keys().copied().collect();
+    assert_eq!(
+        reached,
+        [
+            "a client gave up without an answer",
+            "a retry that was a duplicate",
+            "a seal",
+            "a seal made twice, refused"
+        ]
+    );
+}
+
+#[test]
+fn what_it_must_not_leave_is_told() {
+    let fixture = Fixture::new();
+    let all = fixture.log.len() as u64;
+    let lonely = autopsy(
+        &fixture,
+        &[
+            disk(&fixture, all, None),
+            disk(&fixture, 4, None),
+            disk(&fixture, 4, None),
+        ],
+    );
+    assert_eq!(complaints(&lonely), ["durability"]);
+    let torn = autopsy(
+        &fixture,
+        &[
+            disk(&fixture, all, None),
+            disk(&fixture, all, Some(4)),
+            disk(&fixture, all, None),
+        ],
+    );
+    assert_eq!(complaints(&torn), ["log matching"]);
+    let mut told_wrong = fixture.history();
+    told_wrong.operations.remove(1);
+    told_wrong.operations[1].outcome = checkers::history::Outcome::Done(serde_json::Value::Null);
+    told_wrong.seals[0].digest = "00".into();
+    let disks = [disk(&fixture, all, None), disk(&fixture, all, None)];
+    let disks = (1..).zip(disks.iter().map(|disk| disk as &dyn Platter));
+    let conclusion = Watch::post_mortem::<Product>(1, disks, &told_wrong);
+    assert_eq!(complaints(&conclusion), ["replay", "exactly once"]);
+}

@@ -1,0 +1,182 @@
+//! The product's ledger as the checkers see it: what it did, said in their words.
+
+use std::collections::BTreeSet;
+
+use checkers::oracle::digest::Hash;
+use checkers::oracle::entry::{Key, Nonce};
+use checkers::oracle::model;
+use checkers::subject::{Applied, Subject, Told};
+use ledger::certificate::{self, Proof};
+use ledger::{EnvelopeRef, Event, Ledger, Outcome, PublicKey, Refusal, Statement};
+use serde_json::Value;
+
+/// The ledger that every node runs.
+pub(crate) struct Product(pub(crate) Ledger);
+
+impl Subject for Product {
+    fn new() -> Self {
+        Product(Ledger::new())
+    }
+
+    fn restore(snapshot: &[u8]) -> Result<Self, String> {
+        Ledger::restore(snapshot)
+            .map(Product)
+            .map_err(|error| error.to_string())
+    }
+
+    fn apply_blank(&mut self, index: u64) {
+        self.0.apply_blank(index);
+    }
+
+    fn apply_membership(&mut self, index: u64, configs: &[BTreeSet<u64>]) {
+        self.0.apply_membership(index, configs.to_vec());
+    }
+
+    fn apply(&mut self, index: u64, bytes: &[u8]) -> Applied {
+        told(&self.0.apply_raw(index, bytes))
+    }
+
+    fn state(&self) -> Hash {
+        self.0.state().0
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        self.0.snapshot()
+    }
+
+    fn remembered(&self, signer: &Key, nonce: &Nonce) -> Option<String> {
+        let id = EnvelopeRef {
+            signer: PublicKey(*signer),
+            nonce: *nonce,
+        };
+        self.0.remembered(&id).map(|known| format!("{known:?}"))
+    }
+
+    fn difference(&self, other: &Self) -> Option<String> {
+        let (own, other) = (&self.0, &other.0);
+        if (own.applied(), own.now(), own.state()) != (other.applied(), other.now(), other.state()) {
+            return Some(format!(
+                "its state is {} at {:?}, the other's {} at {:?}",
+                own.state(),
+                own.applied(),
+                other.state(),
+                other.applied()
+            ));
+        }
+        if !own.assets().eq(other.assets()) {
+            return Some("it has other assets".to_owned());
+        }
+        if own.voters() != other.voters() || !own.blocks(0, usize::MAX).eq(other.blocks(0, usize::MAX)) {
+            return Some("it has other blocks or voters".to_owned());
+        }
+        for asset in other.assets() {
+            for contract in other.merit_order(&asset.id) {
+                if own.contract(&contract.terms.id) != Some(contract) {
+                    return Some(format!("contract {} differs", contract.terms.id));
+                }
+            }
+            for epoch in other.epochs() {
+                if own.journal(&asset.id, epoch) != other.journal(&asset.id, epoch) {
+                    return Some(format!("the journal of {} in {epoch} differs", asset.id));
+                }
+            }
+        }
+        None
+    }
+
+    fn verify(proof: &Value, keys: &[(u64, Key)]) -> Result<Hash, String> {
+        let proof: Proof = serde_json::from_value(proof.clone()).map_err(|error| error.to_string())?;
+        let keys: Vec<_> = keys.iter().map(|(node, key)| (*node, PublicKey(*key))).collect();
+        certificate::verify(&proof, &keys)
+            .map(|verdict| verdict.digest.0)
+            .map_err(|broken| broken.to_string())
+    }
+}
+
+fn told(applied: &ledger::Applied) -> Applied {
+    let mut told = Applied {
+        answers: applied
+            .answers
+            .iter()
+            .map(|answer| Told {
+                answer: answer_of(&answer.outcome),
+                duplicate: answer.duplicate,
+            })
+            .collect(),
+        block: applied.block.as_ref().map(ledger::block::Header::to_json),
+        attested: applied
+            .attestations
+            .iter()
+            .map(|answer| {
+                answer
+                    .result
+                    .as_ref()
+                    .err()
+                    .map(|refusal| refusal.code().to_owned())
+            })
+            .collect(),
+        certified: applied.certified.clone(),
+        ..Applied::default()
+    };
+    let mut book = |s: &Statement| told.booked.push((s.id.position.into(), plain(s)));
+    for event in &applied.events {
+        match event {
+            Event::Booked { statement } => book(statement),
+            Event::Sealed(sealed) => {
+                sealed.statements().for_each(&mut book);
+                told.seals.push(sealed.digest.0);
+            }
+            _ => {}
+        }
+    }
+    told
+}
+
+fn code(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::DownstreamOpen { assets, .. } => {
+            let names: Vec<&str> = assets.iter().map(ledger::AssetId::as_str).collect();
+            format!("downstream_open {}", names.join(" "))
+        }
+        other => other.code().to_owned(),
+    }
+}
+
+fn answer_of(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Refused { refusal } => format!("refused: {}", code(refusal)),
+        Outcome::Settled { autoseals, .. } => {
+            let codes = autoseals.iter().map(|autoseal| match &autoseal.result {
+                Ok(seal) => seal.to_string(),
+                Err(refusal) => code(refusal),
+            });
+            format!("settled: {:?}", codes.collect::<Vec<_>>())
+        }
+        Outcome::Sealed { seal, .. } => format!("sealed: {seal}"),
+        Outcome::EpochSealed { seals, held, .. } => {
+            let seals: Vec<String> = seals.iter().map(ToString::to_string).collect();
+            let held: Vec<(String, String)> = held
+                .iter()
+                .map(|held| (held.asset.to_string(), code(&held.refusal)))
+                .collect();
+            format!("sealed: {seals:?}, held: {held:?}")
+        }
+        Outcome::Approved { approvals, .. } => format!("approved: {approvals}"),
+        _ => "done".to_owned(),
+    }
+}
+
+fn plain(s: &Statement) -> model::Statement {
+    model::Statement {
+        from: s.from.to_string(),
+        to: s.to.to_string(),
+        epoch: s.epoch.get(),
+        energy: s.energy.wide(),
+        co2: s.co2eq.wide(),
+        kind: s.kind_name().as_str(),
+        label: s.label().to_owned(),
+        meter: s.meter().map(ToString::to_string),
+        contract: s.contract().map(ToString::to_string),
+        value: s.value().map(|value| value.wide()),
+    }
+}
