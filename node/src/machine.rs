@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
+use ledger::roster::Row;
 use ledger::{Action, Applied, Body, Digest, Entry, Ledger, NodeId, Outcome, Refusal, Wh};
 use parking_lot::RwLock;
 use raft::{Capture, Committed, Payload, RestoreError, StateMachine};
@@ -188,14 +189,24 @@ fn falsified(entry: &Entry, key: &SigningKey, cluster: Digest) -> Entry {
     let mut entry = entry.clone();
     if let Body::Envelopes { envelopes } = &mut entry.body {
         for envelope in envelopes {
-            if let Action::Settle { settlements } = &mut envelope.action {
-                for settlement in settlements {
-                    let more = settlement.consumption.get() + 1;
-                    settlement.consumption = Wh::new(more).unwrap_or(settlement.consumption);
+            match &mut envelope.action {
+                Action::Settle { settlements } => {
+                    for settlement in settlements {
+                        let more = settlement.consumption.get() + 1;
+                        settlement.consumption = Wh::new(more).unwrap_or(settlement.consumption);
+                    }
                 }
-                let action = envelope.action.clone();
-                *envelope = sign_envelope(key, cluster, envelope.nonce, envelope.not_after, action);
+                Action::SettleRoster { batch } => {
+                    let rows = batch.rows.iter().map(|row| Row {
+                        consumption: row.consumption.saturating_add(1),
+                        ..row
+                    });
+                    batch.rows = rows.collect();
+                }
+                _ => continue,
             }
+            let action = envelope.action.clone();
+            *envelope = sign_envelope(key, cluster, envelope.nonce, envelope.not_after, action);
         }
     }
     entry

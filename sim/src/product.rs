@@ -33,7 +33,8 @@ impl Subject for Product {
     }
 
     fn apply(&mut self, index: u64, bytes: &[u8]) -> Applied {
-        told(&self.0.apply_raw(index, bytes))
+        let applied = self.0.apply_raw(index, bytes);
+        told(&self.0, &applied)
     }
 
     fn state(&self) -> Hash {
@@ -93,7 +94,7 @@ impl Subject for Product {
     }
 }
 
-fn told(applied: &ledger::Applied) -> Applied {
+fn told(ledger: &Ledger, applied: &ledger::Applied) -> Applied {
     let mut told = Applied {
         answers: applied
             .answers
@@ -122,6 +123,14 @@ fn told(applied: &ledger::Applied) -> Applied {
     for event in &applied.events {
         match event {
             Event::Booked { statement } => book(statement),
+            Event::RosterBooked {
+                epoch,
+                index,
+                first,
+                count,
+            } => ledger
+                .booked(*epoch, *index, *first, *count)
+                .for_each(|statement| book(&statement)),
             Event::Sealed(sealed) => {
                 sealed.statements().for_each(&mut book);
                 told.seals.push(sealed.digest.0);

@@ -4,11 +4,13 @@ use crate::asset::AssetId;
 use crate::canonical::canonical_enum;
 use crate::contract::{Change, ContractId, Status, Terms};
 use crate::key::PublicKey;
+use crate::roster::RosterBatch;
 use crate::rule::Rule;
 use crate::settlement::Settlement;
 use crate::units::Epoch;
 use crate::voters::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// One action. All of it happens or nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +53,16 @@ pub enum Action {
     Settle {
         /// In this order.
         settlements: Vec<Settlement>,
+    },
+    /// Takes down a list of meters for batches to refer to.
+    AddRoster {
+        /// In the order in which batches count them, from 0.
+        meters: Arc<[AssetId]>,
+    },
+    /// Books settlements of one epoch by their meters' places in a roster, all or none.
+    SettleRoster {
+        /// Which.
+        batch: RosterBatch,
     },
     /// Makes version 0.
     Seal {
@@ -125,4 +137,6 @@ canonical_enum!(Action {
     10 => RegisterNode { node, key, peer },
     11 => RevokeNode { node },
     12 => PromoteNode { node },
+    13 => AddRoster { meters },
+    14 => SettleRoster { batch },
 });

@@ -10,7 +10,6 @@ use crate::ledger::{Ledger, Work};
 use crate::outcome::Outcome;
 use crate::refusal::Refusal;
 use crate::rule::Rule;
-use crate::units::Epoch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
@@ -46,8 +45,6 @@ pub struct Asset {
     pub audit: AuditRule,
     /// The index of the entry that first named it.
     pub created: u64,
-    /// The index of the entry that last booked a statement on it.
-    pub last_booked: Option<u64>,
 }
 
 canonical_struct!(Asset {
@@ -56,23 +53,17 @@ canonical_struct!(Asset {
     rule,
     metadata,
     audit,
-    created,
-    last_booked
+    created
 });
 
 /// An asset with the ledger's indexes on it.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) asset: Asset,
-    /// The two upstreams as the rule names them.
-    pub(crate) from: Option<Handle>,
-    pub(crate) to: Option<Handle>,
     /// Whose rules name it.
     pub(crate) downstream: BTreeSet<Handle>,
     /// The contracts that it owns, by number.
     pub(crate) contracts: Vec<u32>,
-    /// The epochs in which it has a journal.
-    pub(crate) epochs: BTreeSet<Epoch>,
 }
 
 impl Record {
@@ -84,21 +75,54 @@ impl Record {
             metadata: BTreeMap::new(),
             audit: AuditRule::default(),
             created,
-            last_booked: None,
         };
         Record {
             asset,
-            from: None,
-            to: None,
             downstream: BTreeSet::new(),
             contracts: Vec::new(),
-            epochs: BTreeSet::new(),
         }
+    }
+}
+
+/// What every settlement looks up and changes, apart from the rest so that a million assets of it fit into the caches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Links {
+    from: Handle,
+    to: Handle,
+    booked: u64,
+}
+
+/// No handle: an asset's name takes more than a byte, so there are never so many.
+const NOBODY: Handle = Handle::MAX;
+
+impl Links {
+    const NONE: Links = Links {
+        from: NOBODY,
+        to: NOBODY,
+        booked: 0,
+    };
+
+    /// Whom a deficit is drawn from, if the rule names someone.
+    pub(crate) fn from(self) -> Option<Handle> {
+        (self.from != NOBODY).then_some(self.from)
+    }
+
+    /// Whom a surplus is delivered to, if the rule names someone.
+    pub(crate) fn to(self) -> Option<Handle> {
+        (self.to != NOBODY).then_some(self.to)
     }
 
     /// Both upstreams, the root where none is named.
-    pub(crate) fn upstreams(&self) -> [Handle; 2] {
-        [self.from.unwrap_or(ROOT_HANDLE), self.to.unwrap_or(ROOT_HANDLE)]
+    pub(crate) fn upstreams(self) -> [Handle; 2] {
+        [
+            self.from().unwrap_or(ROOT_HANDLE),
+            self.to().unwrap_or(ROOT_HANDLE),
+        ]
+    }
+
+    /// The index of the entry that last booked a statement on it. The first entry of a log books none.
+    pub(crate) fn booked(self) -> Option<u64> {
+        (self.booked != 0).then_some(self.booked)
     }
 }
 
@@ -106,6 +130,8 @@ impl Record {
 #[derive(Debug)]
 pub(crate) struct Assets {
     records: Vec<Record>,
+    /// Of the same assets.
+    links: Vec<Links>,
     by_id: BTreeMap<AssetId, Handle>,
     /// The same for look-ups, which every settlement makes.
     #[expect(
@@ -119,6 +145,7 @@ impl Assets {
     pub(crate) fn new() -> Assets {
         let mut assets = Assets {
             records: Vec::new(),
+            links: Vec::new(),
             by_id: BTreeMap::new(),
             index: Default::default(),
         };
@@ -132,6 +159,7 @@ impl Assets {
         self.by_id.insert(record.asset.id.clone(), handle);
         self.index.insert(record.asset.id.clone(), handle);
         self.records.push(record);
+        self.links.push(Links::NONE);
         handle
     }
 
@@ -186,15 +214,25 @@ impl Assets {
 
     /// Sets the handles and the downstream index after the asset's rule was replaced.
     pub(crate) fn link(&mut self, handle: Handle, from: Option<Handle>, to: Option<Handle>) {
-        let record = self.get_mut(handle);
-        let old = [record.from, record.to];
-        (record.from, record.to) = (from, to);
+        let links = &mut self.links[handle as usize];
+        let old = [links.from(), links.to()];
+        (links.from, links.to) = (from.unwrap_or(NOBODY), to.unwrap_or(NOBODY));
         for upstream in old.into_iter().flatten() {
             self.get_mut(upstream).downstream.remove(&handle);
         }
         for upstream in [from, to].into_iter().flatten() {
             self.get_mut(upstream).downstream.insert(handle);
         }
+    }
+
+    /// Its upstreams, and when it was last booked on.
+    pub(crate) fn links(&self, handle: Handle) -> Links {
+        self.links[handle as usize]
+    }
+
+    /// The entry at `index` booked a statement on it.
+    pub(crate) fn booked(&mut self, handle: Handle, index: u64) {
+        self.links[handle as usize].booked = index;
     }
 }
 

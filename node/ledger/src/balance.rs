@@ -59,8 +59,8 @@ impl Balance {
         }
     }
 
-    /// Adds one side of a statement.
-    pub(crate) fn add_side(&mut self, side: MeterSide, own: bool, energy: i128, co2: i128) {
+    /// Adds one side of a statement, which is the asset's own or not.
+    pub fn add_side(&mut self, side: MeterSide, own: bool, energy: i128, co2: i128) {
         let flow = match (side, own) {
             (MeterSide::From, true) => &mut self.production,
             (MeterSide::To, true) => &mut self.consumption,

@@ -12,6 +12,7 @@
 //! | one of several | 1 byte, the number of the variant where its type is declared, then its fields |
 //! | words of the domain (kind, reason, direction, delivery, status) | as a string, as JSON spells them |
 //! | record | its fields in the order in which its `canonical_struct!` line names them |
+//! | row of a roster's batch | 20 bytes, see [`crate::roster`] |
 //! | long text (JSON of metadata) | as a string, but with a length of 4 bytes |
 //!
 //! A value has exactly one encoding and a decoder accepts no other: presence bytes other than 0 and 1, numbers
@@ -488,6 +489,17 @@ impl<T: Canonical, E: Canonical> Canonical for Result<T, E> {
         } else {
             Err(E::decode(from)?)
         })
+    }
+}
+
+impl<T: Canonical> Canonical for Arc<[T]> {
+    fn encode(&self, out: &mut Encoder) {
+        out.count(self.len());
+        self.iter().for_each(|item| item.encode(out));
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Vec::<T>::decode(from).map(Arc::from)
     }
 }
 

@@ -59,14 +59,14 @@ impl Ledger {
         let mut stack: Vec<Handle> = self
             .epochs
             .get(&epoch)
-            .map(|book| book.open.iter().copied().collect())
+            .map(|book| book.open.handles().collect())
             .unwrap_or_default();
         while let Some(handle) = stack.pop() {
             if handle == ROOT_HANDLE || scope.is_some_and(|scope| !scope.contains(&handle)) {
                 continue;
             }
             if members.insert(handle) {
-                stack.extend(self.assets.get(handle).upstreams());
+                stack.extend(self.assets.links(handle).upstreams());
                 stack.extend(self.partners(handle, epoch));
             }
         }
@@ -106,7 +106,7 @@ impl Ledger {
     fn is_open(&self, asset: Handle, epoch: Epoch) -> bool {
         self.epochs
             .get(&epoch)
-            .is_some_and(|book| book.open.contains(&asset))
+            .is_some_and(|book| book.open.contains(asset))
     }
 }
 
@@ -145,7 +145,7 @@ impl Queue {
                     id: ledger.assets.id(handle).clone(),
                     below: 0,
                     owners: 0,
-                    upstreams: among(BTreeSet::from(ledger.assets.get(handle).upstreams())),
+                    upstreams: among(BTreeSet::from(ledger.assets.links(handle).upstreams())),
                     partners: among(ledger.partners(handle, epoch)),
                 };
                 (handle, member)

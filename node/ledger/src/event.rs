@@ -8,6 +8,7 @@ use crate::contract::{Contract, ContractId};
 use crate::digest::Digest;
 use crate::key::PublicKey;
 use crate::merkle::Frontier;
+use crate::roster::RosterId;
 use crate::rule::Rule;
 use crate::seal::{Seal, Turn};
 use crate::statement::{Statement, StatementId};
@@ -54,6 +55,25 @@ pub enum Event {
     Booked {
         /// The metered statement.
         statement: Statement,
+    },
+    /// A roster was taken down.
+    RosterAdded {
+        /// Its name.
+        roster: RosterId,
+        /// Its meters, in order.
+        meters: Arc<[AssetId]>,
+    },
+    /// A batch of a roster's settlements was booked: the statements `index.first` up to
+    /// `index.(first + count − 1)`. Their contents are the batch's as it stands in the log.
+    RosterBooked {
+        /// In which epoch.
+        epoch: Epoch,
+        /// The entry's index.
+        index: u64,
+        /// The position of the first statement.
+        first: u32,
+        /// How many.
+        count: u32,
     },
     /// `(asset, epoch)` was sealed. The approvals it used are spent.
     Sealed(Box<Sealed>),

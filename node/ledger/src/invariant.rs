@@ -81,6 +81,9 @@ impl Witness {
                 Event::Booked { statement } => {
                     touched.insert(statement.epoch);
                 }
+                Event::RosterBooked { epoch, .. } => {
+                    touched.insert(*epoch);
+                }
                 Event::Sealed(event) => {
                     touched.insert(event.seal.epoch);
                     sealed.push(event.as_ref());

@@ -11,6 +11,8 @@ use crate::key::PublicKey;
 use crate::ledger::Ledger;
 use crate::merit_order;
 use crate::merkle::Frontier;
+use crate::numbers::Numbers;
+use crate::paged::Paged;
 use crate::seal::Seal;
 use crate::statement::{Kind, Label, MeterSide, Statement, StatementId};
 use crate::units::{Epoch, GramsCo2, MAX_FIGURE, MicroCurrency, Wh};
@@ -84,18 +86,13 @@ crate::canonical::canonical_struct!(SealRecord {
     booked
 });
 
-/// An open part longer than this keeps a running balance; a shorter one is summed when asked.
-const TALLIED: usize = 8;
-
 /// The journal of one asset in one epoch. Small, for most hold one statement and are many.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
-    /// Numbers of statements in the epoch's book.
-    pub(crate) entries: Vec<u32>,
+    /// The numbers of its statements in the epoch's book, with the balance of the open part.
+    entries: Numbers<Balance>,
     /// What the newest seal covers, once there is one.
     pub(crate) prefix: Option<Box<Prefix>>,
-    /// The balance of a long open part.
-    tally: Option<Box<Balance>>,
 }
 
 /// The sealed part of a journal.
@@ -112,6 +109,11 @@ pub(crate) struct Prefix {
 }
 
 impl Journal {
+    /// The numbers of all its statements, in booking order.
+    pub(crate) fn entries(&self) -> &[u32] {
+        self.entries.as_slice()
+    }
+
     /// How many statements are sealed.
     pub(crate) fn watermark(&self) -> usize {
         self.prefix.as_ref().map_or(0, |prefix| prefix.watermark)
@@ -144,7 +146,17 @@ impl Journal {
 
     /// The numbers of the statements past the watermark.
     pub(crate) fn open_entries(&self) -> &[u32] {
-        self.entries.get(self.watermark()..).unwrap_or_default()
+        self.entries().get(self.watermark()..).unwrap_or_default()
+    }
+
+    /// Appends a statement of `asset`'s, the last of `statements`.
+    fn push(&mut self, number: u32, stored: &Stored, asset: Handle, statements: &[Stored]) {
+        let watermark = self.watermark();
+        self.entries.push(
+            number,
+            |open| stored.add_to(open, asset),
+            |numbers| sum(statements, numbers.get(watermark..).unwrap_or_default(), asset),
+        );
     }
 
     /// Seals all of it.
@@ -153,7 +165,7 @@ impl Journal {
         let record_booked = record.booked;
         seals.push(record);
         self.prefix = Some(Box::new(Prefix {
-            watermark: match self.entries.len() {
+            watermark: match self.entries().len() {
                 all if planted!("counter-outside-watermark") && record_booked > 1 => all - 1,
                 all => all,
             },
@@ -161,7 +173,7 @@ impl Journal {
             frontier,
             seals,
         }));
-        self.tally = None;
+        self.entries.set_tally(|_| Balance::default());
     }
 }
 
@@ -170,51 +182,48 @@ impl Journal {
 pub(crate) struct Book {
     /// In booking order, so in the order of their ids.
     pub(crate) statements: Vec<Stored>,
-    pub(crate) journals: BTreeMap<Handle, Journal>,
+    pub(crate) journals: Paged<Journal>,
     /// Whose journals have an unsealed part.
-    pub(crate) open: BTreeSet<Handle>,
+    pub(crate) open: Paged<()>,
     /// Approvals for the next seals.
     pub(crate) approvals: BTreeMap<Handle, BTreeSet<PublicKey>>,
 }
 
 impl Book {
-    /// Appends a statement to the book and to both journals; says for which sides it is the first.
-    pub(crate) fn push(&mut self, stored: Stored) -> [bool; 2] {
+    /// Appends a statement to the book and to both journals.
+    pub(crate) fn push(&mut self, stored: Stored) {
         // 2^32 statements of one epoch would take 200 GB.
         let number = u32::try_from(self.statements.len()).expect("less than 2^32 statements in an epoch");
         self.statements.push(stored);
-        [MeterSide::From, MeterSide::To].map(|side| self.enter(number, side, &stored))
+        for asset in [stored.from, stored.to] {
+            self.enter(number, asset, &stored);
+        }
     }
 
     /// Adds a statement to one side's journal.
-    fn enter(&mut self, number: u32, side: MeterSide, stored: &Stored) -> bool {
-        let handle = match side {
-            MeterSide::From => stored.from,
-            MeterSide::To => stored.to,
-        };
-        let journal = self.journals.entry(handle).or_default();
-        let first = journal.entries.is_empty();
+    fn enter(&mut self, number: u32, asset: Handle, stored: &Stored) {
+        let journal = self.journals.entry(asset);
         if journal.open_entries().is_empty() {
-            self.open.insert(handle);
+            self.open.entry(asset);
         }
-        let metered = matches!(stored.tag, Tag::Metered { .. });
-        if metered && planted!("late-into-sealed-prefix") && journal.is_sealed() {
-            journal.entries.insert(journal.watermark() - 1, number);
-        } else {
-            journal.entries.push(number);
+        #[cfg(feature = "planted")]
+        if matches!(stored.tag, Tag::Metered { .. })
+            && planted!("late-into-sealed-prefix")
+            && journal.is_sealed()
+        {
+            let (at, statements) = (journal.watermark() - 1, &self.statements);
+            journal
+                .entries
+                .insert(at, number, |numbers| sum(statements, &numbers[at + 1..], asset));
+            return;
         }
-        if let Some(tally) = &mut journal.tally {
-            stored.add_to(tally, handle);
-        } else if journal.open_entries().len() > TALLIED {
-            journal.tally = Some(Box::new(sum(&self.statements, journal.open_entries(), handle)));
-        }
-        first
+        journal.push(number, stored, asset, &self.statements);
     }
 
     /// The balance past the watermark of a journal of this book.
     pub(crate) fn open_balance(&self, asset: Handle, journal: &Journal) -> Balance {
-        match &journal.tally {
-            Some(tally) => **tally,
+        match journal.entries.tally() {
+            Some(open) => *open,
             None => sum(&self.statements, journal.open_entries(), asset),
         }
     }
@@ -227,10 +236,10 @@ impl Book {
         frontier: Frontier,
         seals: Vec<SealRecord>,
     ) -> bool {
-        let Some(journal) = self.journals.get_mut(&asset) else {
+        let Some(journal) = self.journals.get_mut(asset) else {
             return false;
         };
-        let Some(sealed) = journal.entries.get(..watermark) else {
+        let Some(sealed) = journal.entries().get(..watermark) else {
             return false;
         };
         let balance = sum(&self.statements, sealed, asset);
@@ -240,19 +249,21 @@ impl Book {
             frontier,
             seals,
         }));
-        let open = journal.open_entries();
-        if open.is_empty() {
-            self.open.remove(&asset);
+        let statements = &self.statements;
+        journal
+            .entries
+            .set_tally(|numbers| sum(statements, &numbers[watermark..], asset));
+        if journal.open_entries().is_empty() {
+            self.open.remove(asset);
         }
-        journal.tally = (open.len() > TALLIED).then(|| Box::new(sum(&self.statements, open, asset)));
         true
     }
 
     /// Whether a statement is late for a side that is sealed, and sealed for none.
     pub(crate) fn is_late(&self, stored: &Stored) -> bool {
         let sides = [stored.from, stored.to].map(|side| {
-            let journal = self.journals.get(&side)?;
-            let sealed = journal.entries.get(..journal.watermark())?;
+            let journal = self.journals.get(side)?;
+            let sealed = journal.entries().get(..journal.watermark())?;
             let covered = sealed
                 .iter()
                 .any(|number| self.statements[*number as usize].id == stored.id);
@@ -319,16 +330,10 @@ impl Labels {
 
 impl Ledger {
     /// Books a statement: into its epoch's book and both journals. It is late for a side that is sealed.
-    pub(crate) fn append(&mut self, epoch: Epoch, stored: Stored) -> Statement {
-        let first = self.epochs.entry(epoch).or_default().push(stored);
-        for (handle, first) in [stored.from, stored.to].into_iter().zip(first) {
-            let record = self.assets.get_mut(handle);
-            record.asset.last_booked = Some(stored.id.index);
-            if first {
-                record.epochs.insert(epoch);
-            }
-        }
-        self.statement_of(epoch, &stored)
+    pub(crate) fn append(&mut self, epoch: Epoch, stored: Stored) {
+        self.epochs.entry(epoch).or_default().push(stored);
+        self.assets.booked(stored.from, stored.id.index);
+        self.assets.booked(stored.to, stored.id.index);
     }
 
     /// A stored statement with its names.
@@ -392,7 +397,7 @@ impl Ledger {
     /// The journal of `(asset, epoch)`, if anything was ever booked in it.
     pub(crate) fn journal_of(&self, asset: Handle, epoch: Epoch) -> Option<(&Book, &Journal)> {
         let book = self.epochs.get(&epoch)?;
-        Some((book, book.journals.get(&asset)?))
+        Some((book, book.journals.get(asset)?))
     }
 }
 

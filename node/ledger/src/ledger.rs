@@ -9,7 +9,9 @@
 //! The transcript of an entry is, in execution
 //! order, for each event a byte and its canonical bytes: `01` an asset added (its id), `02` a rule set (asset, rule),
 //! `03` a contract set (the contract), `04` an audit rule set (asset, rule), `05` an approval (asset, epoch, auditor),
-//! `06` a settlement booked (the statement), `07` a seal made (its statements as a list, then its digest); and
+//! `06` a settlement booked (the statement), `07` a seal made (its statements as a list, then its digest), `09` a roster's
+//! batch booked (epoch, label, then for each row 24 bytes: from and to as numbers of 4 bytes in the order in which assets were
+//! first named, energy, co2eq), `0a` a roster added (its name); and
 //! for each outcome `00`, who asked for what (signer, nonce, digest of the action), whether it is a retry, and the outcome. A genesis and an undecodable
 //! entry are their outcome alone, after `08`. Attestations, ticks and memberships leave `state` as it is.
 //!
@@ -30,6 +32,7 @@ use crate::journal::{Book, Labels};
 use crate::nonce::{NonceTable, Remembered};
 use crate::outcome::Outcome;
 use crate::refusal::Refusal;
+use crate::roster::Rosters;
 use crate::statement::StatementId;
 use crate::units::{Epoch, Timestamp};
 use crate::voters::{Membership, NodeId};
@@ -47,6 +50,7 @@ pub struct Ledger {
     pub(crate) assets: Assets,
     pub(crate) contracts: Contracts,
     pub(crate) labels: Labels,
+    pub(crate) rosters: Rosters,
     pub(crate) epochs: BTreeMap<Epoch, Book>,
     pub(crate) nonces: NonceTable,
     pub(crate) membership: Membership,
@@ -114,6 +118,7 @@ impl Ledger {
             assets: Assets::new(),
             contracts: Contracts::default(),
             labels: Labels::default(),
+            rosters: Rosters::new(),
             epochs: BTreeMap::new(),
             nonces: NonceTable::default(),
             membership: Membership::default(),
@@ -267,6 +272,8 @@ impl Ledger {
             Action::ChangeContract { contract, change } => self.change_contract(work, contract, *change),
             Action::SetMeritOrder { asset, contracts } => self.set_merit_order(work, asset, contracts),
             Action::Settle { settlements } => self.settle(work, settlements),
+            Action::AddRoster { meters } => self.add_roster(work, meters),
+            Action::SettleRoster { batch } => self.settle_roster(work, batch),
             Action::Seal { asset, epoch } => self
                 .seal(work, asset, *epoch)
                 .map(|seal| Outcome::Sealed { index, seal }),
@@ -385,13 +392,16 @@ impl Work {
                 sealed.statements().for_each(|statement| statement.encode(out));
                 sealed.digest.encode(out);
             }),
+            Event::RosterAdded { roster, .. } => self.record(10, |out| roster.encode(out)),
+            // Recorded row by row where it is booked.
+            Event::RosterBooked { .. } => {}
             // Made by exports only, never while applying.
             Event::ContractRestored { .. } | Event::JournalRestored(_) => {}
         }
         self.applied.events.push(event);
     }
 
-    fn record(&mut self, tag: u8, fill: impl FnOnce(&mut Encoder)) {
+    pub(crate) fn record(&mut self, tag: u8, fill: impl FnOnce(&mut Encoder)) {
         self.buffer.clear();
         self.buffer.byte(tag);
         fill(&mut self.buffer);

@@ -5,7 +5,7 @@
 //! answer, garbage is a refusal), deterministic and never panics.
 //!
 //! Each word of the specification lives in the file of its name: [`units`], [`asset`], [`rule`],
-//! [`settlement`], [`contract`], [`merit_order`], [`statement`], [`journal`], [`balance`], [`seal`], [`epoch`],
+//! [`settlement`], [`roster`], [`contract`], [`merit_order`], [`statement`], [`journal`], [`balance`], [`seal`], [`epoch`],
 //! [`correction`], [`audit`], [`block`], [`certificate`], [`envelope`], [`nonce`], [`outcome`], [`refusal`],
 //! [`snapshot`], [`invariant`]. How bytes look is in [`canonical`] and nowhere else.
 //!
@@ -50,10 +50,13 @@ pub mod ledger;
 pub mod merit_order;
 pub mod merkle;
 pub mod nonce;
+pub mod numbers;
 pub mod outcome;
+pub mod paged;
 pub mod read;
 pub mod refusal;
 mod roles;
+pub mod roster;
 pub mod rule;
 pub mod seal;
 mod sealing;
@@ -75,6 +78,7 @@ pub use key::{PublicKey, Signature};
 pub use ledger::{Answer, Applied, AttestationAnswer, Ledger};
 pub use outcome::Outcome;
 pub use refusal::Refusal;
+pub use roster::{RosterBatch, RosterId};
 pub use settlement::Settlement;
 pub use statement::{Label, Statement, StatementId};
 pub use units::{Epoch, GramsCo2, MicroCurrency, Timestamp, Wh};

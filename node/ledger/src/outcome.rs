@@ -6,6 +6,7 @@ use crate::canonical::{canonical_enum, canonical_struct};
 use crate::contract::Contract;
 use crate::digest::ClusterId;
 use crate::refusal::Refusal;
+use crate::roster::RosterId;
 use crate::seal::SealRef;
 
 /// What an action answered. `index` is the log index of the entry that did it.
@@ -55,6 +56,13 @@ pub enum Outcome {
         /// What became of each `autoseal`, in order.
         autoseals: Vec<Autoseal>,
     },
+    /// A roster was taken down, or was there already.
+    Roster {
+        /// Where it was asked for.
+        index: u64,
+        /// Its name.
+        roster: RosterId,
+    },
     /// `(asset, epoch)` was sealed or corrected.
     Sealed {
         /// Where; also the block's index.
@@ -102,6 +110,7 @@ canonical_enum!(Outcome {
     8 => AuditRule { index },
     9 => Approved { index, approvals },
     10 => Node { index },
+    11 => Roster { index, roster },
 });
 
 impl Outcome {
@@ -126,7 +135,8 @@ impl Outcome {
             | Outcome::EpochSealed { index, .. }
             | Outcome::AuditRule { index }
             | Outcome::Approved { index, .. }
-            | Outcome::Node { index } => Some(*index),
+            | Outcome::Node { index }
+            | Outcome::Roster { index, .. } => Some(*index),
         }
     }
 }

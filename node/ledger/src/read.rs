@@ -137,15 +137,14 @@ impl Ledger {
 
     /// The assets on which something was booked last, newest first, at most `limit`.
     pub fn recent_assets(&self, limit: usize) -> Vec<&Asset> {
-        let mut assets: Vec<&Asset> = self
+        let mut assets: Vec<(u64, &Asset)> = self
             .assets
             .numbered()
-            .map(|record| &record.asset)
-            .filter(|a| a.last_booked.is_some())
+            .zip(0..)
+            .filter_map(|(record, handle)| Some((self.assets.links(handle).booked()?, &record.asset)))
             .collect();
-        assets.sort_by(|a, b| b.last_booked.cmp(&a.last_booked).then_with(|| a.id.cmp(&b.id)));
-        assets.truncate(limit);
-        assets
+        assets.sort_by(|(a_booked, a), (b_booked, b)| b_booked.cmp(a_booked).then_with(|| a.id.cmp(&b.id)));
+        assets.into_iter().take(limit).map(|(_, asset)| asset).collect()
     }
 
     /// A contract.
@@ -197,7 +196,7 @@ impl Ledger {
         let (book, journal) = self.journal_of(handle, epoch)?;
         let statement = |number: &u32| self.statement_of(epoch, &book.statements[*number as usize]);
         Some(JournalView {
-            statements: journal.entries.iter().map(statement).collect(),
+            statements: journal.entries().iter().map(statement).collect(),
             watermark: journal.watermark(),
             version: journal.seals().last().map(|newest| newest.seal.version),
         })
@@ -207,6 +206,27 @@ impl Ledger {
     pub fn statement(&self, epoch: Epoch, id: StatementId) -> Option<Statement> {
         let stored = self.epochs.get(&epoch)?.find(id)?;
         Some(self.statement_of(epoch, stored))
+    }
+
+    /// The statements `index.first` up to `index.(first + count − 1)` of an epoch: what [`crate::Event::RosterBooked`] tells of.
+    pub fn booked(
+        &self,
+        epoch: Epoch,
+        index: u64,
+        first: u32,
+        count: u32,
+    ) -> impl Iterator<Item = Statement> {
+        let book = self.epochs.get(&epoch);
+        let id = |position| StatementId { index, position };
+        let (from, to) = (id(first), id(first.saturating_add(count)));
+        book.into_iter()
+            .flat_map(move |book| {
+                let start = book.statements.partition_point(|stored| stored.id < from);
+                book.statements[start..]
+                    .iter()
+                    .take_while(move |stored| stored.id < to)
+            })
+            .map(move |stored| self.statement_of(epoch, stored))
     }
 
     /// All statements of an epoch, in booking order.
@@ -231,12 +251,12 @@ impl Ledger {
             return Vec::new();
         };
         let end = before.map_or(Bound::Unbounded, Bound::Excluded);
-        let epochs = &self.assets.get(handle).epochs;
-        epochs
+        self.epochs
             .range((Bound::Unbounded, end))
             .rev()
+            .filter(|(_, book)| book.journals.contains(handle))
             .take(limit)
-            .copied()
+            .map(|(epoch, _)| *epoch)
             .collect()
     }
 
@@ -286,10 +306,10 @@ impl Ledger {
         let upstream_to = self.assets.handle(seal.upstream_to.as_str());
         let watermark = usize::try_from(seal.watermark)
             .unwrap_or(usize::MAX)
-            .min(journal.entries.len());
+            .min(journal.entries().len());
         let closed = watermark.saturating_sub(record.booked as usize);
         let (mut before_in, mut before_out) = (0, 0);
-        for (place, number) in journal.entries[..watermark].iter().enumerate() {
+        for (place, number) in journal.entries()[..watermark].iter().enumerate() {
             let stored = &book.statements[*number as usize];
             let (energy, co2) = (i128::from(stored.energy), i128::from(stored.co2));
             if stored.to == handle {
@@ -324,8 +344,8 @@ impl Ledger {
         let open = self.epochs.get(&epoch).map(|book| &book.open);
         let mut assets: Vec<AssetId> = open
             .into_iter()
-            .flatten()
-            .map(|h| self.assets.id(*h).clone())
+            .flat_map(|open| open.handles())
+            .map(|handle| self.assets.id(handle).clone())
             .collect();
         assets.sort();
         assets
@@ -354,13 +374,13 @@ impl Ledger {
             let candidates: Vec<Handle> = match wanted {
                 Some(handle) => vec![handle],
                 None => {
-                    let mut open: Vec<Handle> = book.open.iter().copied().collect();
+                    let mut open: Vec<Handle> = book.open.handles().collect();
                     open.sort_by_key(|handle| self.assets.id(*handle));
                     open
                 }
             };
             for handle in candidates {
-                let Some(journal) = book.journals.get(&handle).filter(|j| j.is_sealed()) else {
+                let Some(journal) = book.journals.get(handle).filter(|j| j.is_sealed()) else {
                     continue;
                 };
                 for statement in self.open_part(*epoch, book, journal) {

@@ -4,6 +4,7 @@ use crate::asset::AssetId;
 use crate::canonical::canonical_enum;
 use crate::contract::{ContractId, Status};
 use crate::digest::Digest;
+use crate::roster::RosterId;
 use crate::seal::SealRef;
 use crate::units::{Epoch, Timestamp};
 use crate::voters::NodeId;
@@ -258,6 +259,12 @@ pub enum Refusal {
         /// Which.
         node: NodeId,
     },
+    /// No such roster.
+    #[error("roster {roster} is unknown; give its list of meters first")]
+    UnknownRoster {
+        /// Which.
+        roster: RosterId,
+    },
     /// Nobody would be left to vote.
     #[error("node {node} is the last voter")]
     LastVoter {
@@ -308,6 +315,7 @@ canonical_enum!(Refusal {
     38 => AlreadyAttested { node, index },
     39 => NodeRemoved { node },
     40 => LastVoter { node },
+    41 => UnknownRoster { roster },
 });
 
 impl Refusal {
@@ -355,6 +363,7 @@ impl Refusal {
             Refusal::AlreadyAttested { .. } => "already_attested",
             Refusal::NodeRemoved { .. } => "node_removed",
             Refusal::LastVoter { .. } => "last_voter",
+            Refusal::UnknownRoster { .. } => "unknown_roster",
         }
     }
 }

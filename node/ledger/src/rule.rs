@@ -69,8 +69,8 @@ impl Ledger {
                     });
                 }
                 if seen.insert(handle) {
-                    let record = self.assets.get(handle);
-                    stack.extend([record.from, record.to].into_iter().flatten());
+                    let links = self.assets.links(handle);
+                    stack.extend([links.from(), links.to()].into_iter().flatten());
                 }
             }
         }

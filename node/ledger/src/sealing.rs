@@ -90,12 +90,11 @@ impl Ledger {
             downstream
                 .iter()
                 .copied()
-                .filter(|handle| book.open.contains(handle))
+                .filter(|handle| book.open.contains(*handle))
                 .collect()
         } else {
             book.open
-                .iter()
-                .copied()
+                .handles()
                 .filter(|handle| downstream.contains(handle))
                 .collect()
         };
@@ -234,9 +233,9 @@ impl Ledger {
         let leaf = u32::try_from(work.seals.len()).unwrap_or(u32::MAX);
         work.seals.push(digest);
         let book = self.epochs.entry(epoch).or_default();
-        book.open.remove(&asset);
+        book.open.remove(asset);
         book.approvals.remove(&asset);
-        let journal = book.journals.entry(asset).or_default();
+        let journal = book.journals.entry(asset);
         let record = SealRecord {
             seal: Arc::clone(&seal),
             digest,

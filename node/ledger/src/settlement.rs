@@ -1,6 +1,6 @@
 //! A settlement: a metered amount for `(meter, epoch)`, the only source of physical energy in the ledger.
 
-use crate::asset::{AssetId, ROOT, ROOT_HANDLE};
+use crate::asset::{AssetId, Handle, Links, ROOT, ROOT_HANDLE};
 use crate::canonical::canonical_struct;
 use crate::event::Event;
 use crate::journal::{Stored, Tag};
@@ -41,7 +41,6 @@ canonical_struct!(Settlement {
 impl Settlement {
     /// The name of the figure that is beyond ±2^40, if one is.
     pub fn out_of_range(&self) -> Option<&'static str> {
-        let beyond = |figure: i64| figure.unsigned_abs() > MAX_SETTLEMENT.unsigned_abs();
         if beyond(self.consumption.get()) {
             Some("consumption")
         } else if beyond(self.co2eq.get()) {
@@ -49,6 +48,24 @@ impl Settlement {
         } else {
             None
         }
+    }
+}
+
+/// Whether a settlement's figure is beyond ±2^40.
+pub(crate) fn beyond(figure: i64) -> bool {
+    figure.unsigned_abs() > MAX_SETTLEMENT.unsigned_abs()
+}
+
+/// The same as [`flow`], on numbers instead of names: the meter's side, then who delivers and who receives.
+pub(crate) fn sides(links: Links, meter: Handle, consumption: i64) -> (MeterSide, Handle, Handle) {
+    let (side, partner) = match (links.to(), links.from()) {
+        (Some(to), _) => (MeterSide::From, to),
+        (None, Some(from)) => (MeterSide::To, from),
+        (None, None) => (MeterSide::To, ROOT_HANDLE),
+    };
+    match if consumption < 0 { side.other() } else { side } {
+        MeterSide::From => (MeterSide::From, meter, partner),
+        MeterSide::To => (MeterSide::To, partner, meter),
     }
 }
 
@@ -110,24 +127,9 @@ impl Ledger {
         })
     }
 
-    /// The same as [`flow`], on numbers instead of names: this runs for every settlement there is.
     fn book_settlement(&mut self, work: &mut Work, settlement: &Settlement) {
         let meter = self.named(work, &settlement.meter);
-        let record = self.assets.get(meter);
-        let (side, partner) = match (record.to, record.from) {
-            (Some(to), _) => (MeterSide::From, to),
-            (None, Some(from)) => (MeterSide::To, from),
-            (None, None) => (MeterSide::To, ROOT_HANDLE),
-        };
-        let side = if settlement.consumption.get() < 0 {
-            side.other()
-        } else {
-            side
-        };
-        let (from, to) = match side {
-            MeterSide::From => (meter, partner),
-            MeterSide::To => (partner, meter),
-        };
+        let (side, from, to) = sides(self.assets.links(meter), meter, settlement.consumption.get());
         let stored = Stored {
             id: work.next_id(),
             from,
@@ -139,7 +141,8 @@ impl Ledger {
                 label: self.labels.number(&settlement.label),
             },
         };
-        let statement = self.append(settlement.epoch, stored);
+        self.append(settlement.epoch, stored);
+        let statement = self.statement_of(settlement.epoch, &stored);
         work.event(Event::Booked { statement });
     }
 }

@@ -25,6 +25,7 @@ use crate::journal::{Book, Journal, SealRecord, Stored, Tag};
 use crate::ledger::Ledger;
 use crate::merkle::Frontier;
 use crate::nonce::Remembered;
+use crate::roster::{Roster, roster_id};
 use crate::statement::{Label, MeterSide, StatementId};
 use crate::units::{Epoch, MAX_FIGURE};
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,9 +67,10 @@ impl Ledger {
         self.now.encode(&mut out);
         self.state.encode(&mut out);
         out.count(self.assets.numbered().count());
-        self.assets
-            .numbered()
-            .for_each(|record| record.asset.encode(&mut out));
+        for (record, handle) in self.assets.numbered().zip(0..) {
+            record.asset.encode(&mut out);
+            self.assets.links(handle).booked().encode(&mut out);
+        }
         out.count(self.contracts.numbered().count());
         for record in self.contracts.numbered() {
             record.contract.encode(&mut out);
@@ -76,6 +78,10 @@ impl Ledger {
         }
         out.count(self.labels.all().len());
         self.labels.all().iter().for_each(|label| label.encode(&mut out));
+        out.count(self.rosters.len());
+        self.rosters
+            .values()
+            .for_each(|roster| roster.meters.encode(&mut out));
         out.count(self.epochs.len());
         for (epoch, book) in &self.epochs {
             epoch.encode(&mut out);
@@ -116,14 +122,14 @@ impl Ledger {
     }
 
     /// Events that recreate, in a fresh set of balancing actors, the memory that they would have had they seen all
-    /// events so far: assets, rules and audit rules, then contracts with what they booked, then every journal, by epoch and
+    /// events so far: assets, rosters, rules and audit rules, then contracts with what they booked, then every journal, by epoch and
     /// asset, and approvals where there is no journal yet. Sealed statements are not repeated: a journal's image carries their balance and frontier. The root's journals are left out: it is never sealed and nobody's partner.
     pub fn export_events(&self) -> impl Iterator<Item = Event> + '_ {
         let named = || self.assets.numbered().skip(1);
         let added = named().map(|record| Event::AssetAdded {
             asset: record.asset.id.clone(),
         });
-        let ruled = named().filter(|record| record.from.is_some() || record.to.is_some());
+        let ruled = named().filter(|record| record.asset.rule != Default::default());
         let rules = ruled.map(|record| Event::RuleSet {
             asset: record.asset.id.clone(),
             rule: record.asset.rule.clone(),
@@ -148,14 +154,14 @@ impl Ledger {
             ]
         });
         let journals = self.epochs.iter().flat_map(move |(epoch, book)| {
-            let journals = book.journals.iter().filter(|(asset, _)| **asset != ROOT_HANDLE);
-            journals.map(move |(asset, journal)| self.image(*epoch, book, *asset, journal))
+            let journals = book.journals.iter().filter(|(asset, _)| *asset != ROOT_HANDLE);
+            journals.map(move |(asset, journal)| self.image(*epoch, book, asset, journal))
         });
         let early = self.epochs.iter().flat_map(move |(epoch, book)| {
             let waiting = book
                 .approvals
                 .iter()
-                .filter(|(asset, _)| !book.journals.contains_key(asset));
+                .filter(|(asset, _)| !book.journals.contains(**asset));
             waiting.flat_map(move |(asset, auditors)| {
                 auditors.iter().map(move |auditor| Event::Approved {
                     asset: self.assets.id(*asset).clone(),
@@ -164,7 +170,12 @@ impl Ledger {
                 })
             })
         });
+        let rosters = self.rosters.iter().map(|(id, roster)| Event::RosterAdded {
+            roster: *id,
+            meters: Arc::clone(&roster.meters),
+        });
         added
+            .chain(rosters)
             .chain(rules)
             .chain(audits)
             .chain(contracts)
@@ -200,10 +211,14 @@ fn decode(from: &mut Decoder<'_>) -> Result<Ledger, SnapshotError> {
     ledger.applied = Canonical::decode(from)?;
     ledger.now = Canonical::decode(from)?;
     ledger.state = Canonical::decode(from)?;
-    decode_assets(&mut ledger.assets, Canonical::decode(from)?)?;
+    decode_assets(&mut ledger.assets, from)?;
     decode_contracts(&mut ledger, from)?;
     for label in Vec::<Label>::decode(from)? {
         ledger.labels.number(&label);
+    }
+    for _ in 0..from.count()? {
+        let meters = Arc::<[crate::AssetId]>::decode(from)?;
+        ledger.rosters.insert(roster_id(&meters), Roster::new(meters));
     }
     let mut last = None;
     for _ in 0..from.count()? {
@@ -212,11 +227,6 @@ fn decode(from: &mut Decoder<'_>) -> Result<Ledger, SnapshotError> {
             return Err(inconsistent("order of epochs"));
         }
         let book = decode_book(&ledger, epoch, from)?;
-        for (handle, journal) in &book.journals {
-            if !journal.entries.is_empty() {
-                ledger.assets.get_mut(*handle).epochs.insert(epoch);
-            }
-        }
         ledger.epochs.insert(epoch, book);
     }
     for (id, remembered) in BTreeMap::<EnvelopeRef, Remembered>::decode(from)? {
@@ -228,11 +238,18 @@ fn decode(from: &mut Decoder<'_>) -> Result<Ledger, SnapshotError> {
     Ok(ledger)
 }
 
-fn decode_assets(assets: &mut Assets, list: Vec<Asset>) -> Result<(), SnapshotError> {
-    for (place, asset) in list.iter().enumerate() {
+fn decode_assets(assets: &mut Assets, from: &mut Decoder<'_>) -> Result<(), SnapshotError> {
+    let mut list = Vec::new();
+    for place in 0..from.count()? {
+        let asset = Asset::decode(from)?;
+        let booked = Option::<u64>::decode(from)?;
         if (asset.id == *crate::ROOT) != (place == 0) || !assets.restore(asset.clone()) {
             return Err(inconsistent("assets"));
         }
+        if let (Some(index), Some(handle)) = (booked, assets.handle(asset.id.as_str())) {
+            assets.booked(handle, index);
+        }
+        list.push(asset);
     }
     for asset in list {
         let number = |id: &crate::AssetId| assets.handle(id.as_str()).ok_or(inconsistent("rules"));
@@ -273,7 +290,7 @@ fn encode_book(book: &Book, out: &mut Encoder) {
     let sealed = || {
         book.journals
             .iter()
-            .filter_map(|(handle, j)| Some((handle, j.prefix.as_ref()?)))
+            .filter_map(|(handle, journal)| Some((handle, journal.prefix.as_ref()?)))
     };
     out.count(sealed().count());
     for (handle, prefix) in sealed() {
@@ -302,7 +319,7 @@ fn decode_book(ledger: &Ledger, epoch: Epoch, from: &mut Decoder<'_>) -> Result<
         let seals = Vec::<SealRecord>::decode(from)?;
         let journal = book
             .journals
-            .get_mut(&handle)
+            .get_mut(handle)
             .ok_or(inconsistent("seals without a journal"))?;
         let watermark = usize::try_from(frontier.len()).map_err(|_| inconsistent("watermark"))?;
         let dense = seals.iter().zip(0..).all(|(record, version)| {
@@ -314,7 +331,7 @@ fn decode_book(ledger: &Ledger, epoch: Epoch, from: &mut Decoder<'_>) -> Result<
         let newest = seals
             .last()
             .is_some_and(|newest| newest.seal.watermark == frontier.len());
-        if !dense || !newest || watermark > journal.entries.len() || journal.is_sealed() {
+        if !dense || !newest || watermark > journal.entries().len() || journal.is_sealed() {
             return Err(inconsistent("seals"));
         }
         if !book.restore_prefix(handle, watermark, frontier, seals) {

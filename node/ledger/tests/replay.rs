@@ -293,6 +293,8 @@ impl Memory {
                 };
                 self.journals.insert((image.asset, image.epoch), journal);
             }
+            // These histories have no rosters.
+            Event::RosterAdded { .. } | Event::RosterBooked { .. } => {}
             Event::AuditRuleSet { .. } | Event::Approved { .. } => {}
         }
     }

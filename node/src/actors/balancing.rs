@@ -10,6 +10,7 @@ use ledger::{AssetId, ClusterId};
 
 use super::attestor::{Attestor, Report};
 use super::memory::{Finding, Luggage, Memory, Step};
+use super::names::Names;
 
 /// What an entry has for a group to do.
 #[derive(Message)]
@@ -53,10 +54,16 @@ const MAILBOX: usize = 256;
 
 impl Balancing {
     /// An actor for the group of `head`; `awaits` its memory from elsewhere or begins with none.
-    pub(crate) fn new(head: AssetId, cluster: ClusterId, attestor: Addr<Attestor>, awaits: bool) -> Self {
+    pub(crate) fn new(
+        head: AssetId,
+        cluster: ClusterId,
+        names: Names,
+        attestor: Addr<Attestor>,
+        awaits: bool,
+    ) -> Self {
         Balancing {
             head,
-            memory: Memory::new(cluster),
+            memory: Memory::new(cluster, names),
             attestor,
             queued: awaits.then(VecDeque::new),
         }

@@ -1,31 +1,31 @@
 //! What a balancing actor remembers and how it recomputes: the pure core of [`super::balancing`].
 //!
-//! A memory holds the books of a balancing group's members: per `(asset, epoch)` two balances and a Merkle
-//! frontier, whose size doesn't grow with the number of statements. It is fed in log order with settlements
+//! A memory holds the books of a balancing group's members ([`super::book`]). It is fed in log order with settlements
 //! *as they stand in the log* and with the ledger's claims, and answers with its own results and with every
 //! contradiction it finds:
 //!
-//! - a settlement's statement is made anew from the settlement and the meter's rule;
+//! - a settlement's statement is made anew from the settlement and the meter's rule, a batch's by the router ([`super::routing`]);
 //! - a seal is made anew by the ledger crate's pure [`close`] on this memory; only what the owner can't know, how
 //!   the partners stood, is taken from the claim;
 //! - that is confirmed by the partner's memory, at the same point of the log order.
 //!
 //! Absent on purpose: any access to the ledger, and any trust in a claim that some memory can check.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ledger::audit::AuditRule;
-use ledger::balance::Balance;
 use ledger::contract::Contract;
 use ledger::event::{JournalImage, Sealed};
 use ledger::merit_order::PartnerView;
-use ledger::merkle::Frontier;
 use ledger::rule::Rule;
 use ledger::seal::{Opening, Partners, close};
 use ledger::settlement::flow;
 use ledger::statement::{Kind, MeterSide};
 use ledger::{AssetId, ClusterId, ContractId, Digest, Epoch, PublicKey, Settlement, Statement, Wh};
+
+use super::book::{Book, Leaf, Past, Rows};
+use super::names::Names;
 
 /// One thing to remember or to recompute, in log order.
 #[derive(Clone, Debug)]
@@ -47,6 +47,8 @@ pub(crate) enum Step {
         settlement: Settlement,
         claim: Statement,
     },
+    /// Meters of this group, or those they deliver to or draw from, were settled in a batch.
+    Rows(Rows),
     /// A statement that someone else made goes into this asset's journal.
     Book { asset: AssetId, statement: Statement },
     /// A sealing claims that a contract's partner, of this group, stood so.
@@ -85,36 +87,15 @@ struct Owned {
     booked: BTreeMap<Epoch, i128>,
 }
 
-/// One asset's side of one epoch.
-#[derive(Clone, Debug, Default)]
-struct Book {
-    /// Version and digest of the newest seal.
-    newest: Option<(u32, Digest)>,
-    /// The balance up to its watermark.
-    sealed: Balance,
-    /// The balance past it.
-    open: Balance,
-    /// Over all statements, sealed or not.
-    frontier: Frontier,
-    /// Approvals for the next seal.
-    approvals: BTreeSet<PublicKey>,
-}
-
-impl Book {
-    fn add(&mut self, asset: &AssetId, statement: &Statement) {
-        self.open.add(asset, statement);
-        self.frontier.push(statement.digest());
-    }
-}
-
 /// The memory of one balancing group.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     cluster: ClusterId,
+    names: Names,
     rules: BTreeMap<AssetId, Rule>,
     audits: BTreeMap<AssetId, AuditRule>,
     contracts: BTreeMap<AssetId, BTreeMap<ContractId, Owned>>,
-    books: BTreeMap<AssetId, BTreeMap<Epoch, Book>>,
+    books: BTreeMap<Epoch, Book>,
 }
 
 /// All that is remembered of one asset, on its way from one group to another.
@@ -123,14 +104,15 @@ pub(crate) struct Luggage {
     rule: Option<Rule>,
     audit: Option<AuditRule>,
     contracts: BTreeMap<ContractId, Owned>,
-    books: BTreeMap<Epoch, Book>,
+    books: BTreeMap<Epoch, Leaf>,
 }
 
 impl Memory {
     /// Remembers nothing yet.
-    pub(crate) fn new(cluster: ClusterId) -> Self {
+    pub(crate) fn new(cluster: ClusterId, names: Names) -> Self {
         Memory {
             cluster,
+            names,
             rules: BTreeMap::new(),
             audits: BTreeMap::new(),
             contracts: BTreeMap::new(),
@@ -153,10 +135,12 @@ impl Memory {
                 epoch,
                 auditor,
             } => {
-                self.book(&asset, epoch).approvals.insert(auditor);
+                let number = self.names.number(&asset);
+                self.book(epoch).approve(number, auditor);
             }
+            Step::Rows(rows) => self.book(rows.epoch).add_rows(&rows),
             Step::Settled { settlement, claim } => return self.settled(&settlement, &claim),
-            Step::Book { asset, statement } => self.book(&asset, statement.epoch).add(&asset, &statement),
+            Step::Book { asset, statement } => self.add(&asset, &statement),
             Step::Confirm {
                 contract,
                 partner,
@@ -186,11 +170,14 @@ impl Memory {
 
     /// Forgets an asset and hands over what it knew of it.
     pub(crate) fn release(&mut self, asset: &AssetId) -> Luggage {
+        let (number, names) = (self.names.number(asset), &self.names);
+        let leaves = self.books.iter_mut();
+        let books = leaves.filter_map(|(epoch, book)| Some((*epoch, book.take(number, *epoch, names)?)));
         Luggage {
+            books: books.collect(),
             rule: self.rules.remove(asset),
             audit: self.audits.remove(asset),
             contracts: self.contracts.remove(asset).unwrap_or_default(),
-            books: self.books.remove(asset).unwrap_or_default(),
         }
     }
 
@@ -205,15 +192,20 @@ impl Memory {
         self.rules.extend(rule.map(|rule| (asset.clone(), rule)));
         self.audits.extend(audit.map(|rule| (asset.clone(), rule)));
         self.contracts.insert(asset.clone(), contracts);
-        self.books.insert(asset.clone(), books);
+        let (number, names) = (self.names.number(asset), self.names.clone());
+        for (epoch, leaf) in books {
+            self.book(epoch).put(number, leaf, &names);
+        }
     }
 
-    fn book(&mut self, asset: &AssetId, epoch: Epoch) -> &mut Book {
-        self.books
-            .entry(asset.clone())
-            .or_default()
-            .entry(epoch)
-            .or_default()
+    fn book(&mut self, epoch: Epoch) -> &mut Book {
+        self.books.entry(epoch).or_default()
+    }
+
+    fn add(&mut self, asset: &AssetId, statement: &Statement) {
+        let names = self.names.clone();
+        self.book(statement.epoch)
+            .add(names.number(asset), statement, &names);
     }
 
     fn rule(&self, asset: &AssetId) -> Rule {
@@ -261,7 +253,7 @@ impl Memory {
         });
         match own {
             Ok(own) if own == *claim => {
-                self.book(meter, settlement.epoch).add(meter, &own);
+                self.add(meter, &own);
                 None
             }
             own => Some(Finding::Contradiction(format!(
@@ -278,14 +270,12 @@ impl Memory {
         epoch: Epoch,
         view: PartnerView,
     ) -> Option<Finding> {
-        let book = self.books.get(partner).and_then(|epochs| epochs.get(&epoch));
+        let number = self.names.number(partner);
+        let book = self.books.get(&epoch);
         let own = match book {
-            Some(Book { newest: Some(_), .. }) => PartnerView::Sealed {},
-            Some(book) => PartnerView::Open {
-                position: book.open.position(),
-            },
-            None => PartnerView::Open {
-                position: Balance::default().position(),
+            Some(book) if book.past(number).is_some() => PartnerView::Sealed {},
+            book => PartnerView::Open {
+                position: book.map(|book| book.open(number)).unwrap_or_default().position(),
             },
         };
         (own != view).then(|| {
@@ -316,9 +306,10 @@ impl Memory {
             .collect();
         contracts.sort_by(|(a, _), (b, _)| (a.priority, &a.terms.id).cmp(&(b.priority, &b.terms.id)));
 
-        let cluster = self.cluster;
-        let book = self.book(&asset, epoch);
-        let approvals = audit.counting(&book.approvals);
+        let (cluster, names) = (self.cluster, self.names.clone());
+        let number = names.number(&asset);
+        let book = self.book(epoch);
+        let approvals = audit.counting(&book.approvals(number));
         if approvals.len() < usize::try_from(audit.approvals).unwrap_or(usize::MAX) {
             return contradiction(format!(
                 "{} approvals of {} needed",
@@ -326,17 +317,23 @@ impl Memory {
                 audit.approvals
             ));
         }
+        let past = book.past(number);
+        let newest = past.map(|past| past.newest);
+        let mut frontier = past.map(|past| past.frontier.clone()).unwrap_or_default();
+        for digest in book.digests(number, epoch, &names) {
+            frontier.push(digest);
+        }
         let opening = Opening {
             cluster,
             asset: asset.clone(),
             epoch,
-            version: book.newest.map_or(0, |(version, _)| version + 1),
-            previous: book.newest.map_or(Digest::ZERO, |(_, digest)| digest),
+            version: newest.map_or(0, |(version, _)| version + 1),
+            previous: newest.map_or(Digest::ZERO, |(_, digest)| digest),
             upstream_from: rule.upstream_from(),
             upstream_to: rule.upstream_to(),
-            sealed: book.sealed,
-            open: book.open,
-            frontier: book.frontier.clone(),
+            sealed: past.map(|past| past.sealed).unwrap_or_default(),
+            open: book.open(number),
+            frontier,
             contracts,
             approvals,
             first: claim.first,
@@ -360,11 +357,12 @@ impl Memory {
                 closed.seal, closed.residual, closed.turns
             ));
         }
-        book.newest = Some((closed.seal.version, closed.digest));
-        book.sealed = closed.sealed;
-        book.open = Balance::default();
-        book.frontier = closed.frontier;
-        book.approvals.clear();
+        let past = Past {
+            newest: (closed.seal.version, closed.digest),
+            sealed: closed.sealed,
+            frontier: closed.frontier,
+        };
+        book.seal(number, past);
         for turn in closed.turns {
             let owned = self
                 .contracts
@@ -393,17 +391,20 @@ impl Memory {
             open,
             approvals,
         } = image;
-        let book = self.book(&asset, epoch);
-        *book = Book {
-            newest: newest.map(|(seal, digest)| (seal.version, digest)),
-            sealed,
-            open: Balance::default(),
-            frontier,
+        let (number, names) = (self.names.number(&asset), self.names.clone());
+        let past = newest.map(|(seal, digest)| {
+            Box::new(Past {
+                newest: (seal.version, digest),
+                sealed,
+                frontier,
+            })
+        });
+        let leaf = Leaf {
+            past,
+            open,
             approvals: approvals.into_iter().collect(),
         };
-        for statement in &open {
-            book.add(&asset, statement);
-        }
+        self.book(epoch).put(number, leaf, &names);
     }
 }
 

@@ -14,7 +14,9 @@
 mod attestation;
 mod attestor;
 mod balancing;
+mod book;
 mod memory;
+mod names;
 mod router;
 mod routing;
 mod scheduler;

@@ -105,7 +105,13 @@ impl Router {
 
     fn clear(&mut self) {
         self.routes = Routes::default();
-        let root = Balancing::new(ledger::ROOT.clone(), self.cluster, self.attestor.clone(), false);
+        let root = Balancing::new(
+            ledger::ROOT.clone(),
+            self.cluster,
+            self.routes.names().clone(),
+            self.attestor.clone(),
+            false,
+        );
         self.groups = vec![root.start()];
     }
 
@@ -130,7 +136,13 @@ impl Router {
             self.attestor.do_send(Contradiction { index, message });
         }
         for founded in routed.founded {
-            let actor = Balancing::new(founded.head, self.cluster, self.attestor.clone(), founded.awaits);
+            let actor = Balancing::new(
+                founded.head,
+                self.cluster,
+                self.routes.names().clone(),
+                self.attestor.clone(),
+                founded.awaits,
+            );
             debug_assert_eq!(founded.group, self.groups.len(), "groups are founded in order");
             self.groups.push(actor.start());
         }

@@ -11,9 +11,15 @@ use std::sync::Arc;
 
 use ledger::block::Header;
 use ledger::event::Sealed;
-use ledger::{Applied, AssetId, Body, ContractId, Entry, Event, Outcome, ROOT, Settlement, Statement};
+use ledger::statement::MeterSide;
+use ledger::{
+    Action, Applied, AssetId, Body, ContractId, Entry, Event, Outcome, ROOT, RosterBatch, RosterId,
+    Settlement, Statement,
+};
 
+use super::book::{Row, Rows};
 use super::memory::Step;
+use super::names::{Names, Num, ROOT_NUM};
 
 /// A balancing group, by order of appearance; the root's is 0.
 pub(crate) type Group = usize;
@@ -60,8 +66,14 @@ pub(crate) struct Expected {
 /// Where every asset is at home.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    homes: BTreeMap<AssetId, Group>,
+    names: Names,
+    /// By number; a name that no group heard of yet has none.
+    homes: Vec<Option<Group>>,
     heads: Vec<AssetId>,
+    /// Upstreams by number, as each rule names them: from, to.
+    links: Vec<[Option<Num>; 2]>,
+    /// Rosters as numbers.
+    rosters: BTreeMap<RosterId, Arc<[Num]>>,
     /// Owner and partner of each contract.
     parties: BTreeMap<ContractId, (AssetId, AssetId)>,
 }
@@ -69,34 +81,68 @@ pub(crate) struct Routes {
 impl Default for Routes {
     fn default() -> Self {
         Routes {
-            homes: BTreeMap::from([(ROOT.clone(), 0)]),
+            names: Names::default(),
+            homes: vec![Some(0)],
             heads: vec![ROOT.clone()],
+            links: Vec::new(),
+            rosters: BTreeMap::new(),
             parties: BTreeMap::new(),
         }
     }
 }
 
 impl Routes {
+    /// The numbering of names that goes with these routes.
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
     /// Splits what an entry did. `entry` is the log's: settlements come from there, not from the ledger.
     pub(crate) fn entry(&mut self, entry: &Entry, applied: &Applied) -> (Routed, Option<Expected>) {
         let mut routed = Routed::default();
-        let mut settlements = accepted(entry, applied);
-        let mut place = 0;
+        let mut accepted = Accepted::of(entry, applied);
+        let (mut place, mut position) = (0, 0);
         for event in &applied.events {
-            if let Event::Booked { statement } = event {
-                match settlements.next() {
-                    Some(settlement) => self.settled(settlement, statement, &mut routed),
-                    None => routed.contradictions.push(format!(
-                        "the ledger booked {statement:?}, but the log has no such settlement"
-                    )),
+            match event {
+                Event::Booked { statement } => {
+                    match accepted.settlements.next() {
+                        Some(settlement) => self.settled(settlement, statement, &mut routed),
+                        None => routed.contradictions.push(format!(
+                            "the ledger booked {statement:?}, but the log has no such settlement"
+                        )),
+                    }
+                    position += 1;
                 }
-            } else {
-                self.event(event, &mut place, &mut routed);
+                Event::RosterBooked { first, count, .. } => {
+                    match accepted.batches.next() {
+                        Some(batch) if *first == position && *count as usize == batch.rows.len() => {
+                            self.batch(batch, applied.index, position, &mut routed);
+                        }
+                        other => routed.contradictions.push(format!(
+                            "the ledger booked {count} settlements at position {first}, but at {position} the log has {} in a batch",
+                            other.map_or(0, |batch| batch.rows.len())
+                        )),
+                    }
+                    position += count;
+                }
+                event => {
+                    if let Event::Sealed(sealed) = event {
+                        position += u32::try_from(sealed.statements().count()).unwrap_or(u32::MAX);
+                    }
+                    self.event(event, &mut place, &mut routed);
+                }
             }
         }
-        if let Some(settlement) = settlements.next() {
+        if let Some(settlement) = accepted.settlements.next() {
             routed.contradictions.push(format!(
                 "the ledger accepted {settlement:?}, but booked nothing for it"
+            ));
+        }
+        if let Some(batch) = accepted.batches.next() {
+            routed.contradictions.push(format!(
+                "the ledger accepted {} settlements of roster {}, but booked nothing for them",
+                batch.rows.len(),
+                batch.roster
             ));
         }
         let expected = applied.block.as_ref().map(|header| Expected {
@@ -125,7 +171,11 @@ impl Routes {
                 }
                 let upstream = rule.to.as_ref().or(rule.from.as_ref()).unwrap_or(&ROOT);
                 let group = self.home(upstream);
-                self.homes.entry(asset.clone()).or_insert(group);
+                let number = self.names.number(asset);
+                let home = grown(&mut self.homes, number, None);
+                home.get_or_insert(group);
+                let links = [&rule.from, &rule.to].map(|link| link.as_ref().map(|id| self.names.number(id)));
+                *grown(&mut self.links, number, [None, None]) = links;
                 self.push(
                     asset,
                     Step::Rule {
@@ -171,8 +221,12 @@ impl Routes {
                 };
                 self.push(asset, step, routed);
             }
-            // Booked metered statements are paired with their settlements, and an export has none.
-            Event::Booked { .. } => {}
+            // Settlements' statements are paired with what the log has of them, and an export has none.
+            Event::Booked { .. } | Event::RosterBooked { .. } => {}
+            Event::RosterAdded { roster, meters } => {
+                let numbers = meters.iter().map(|meter| self.names.number(meter)).collect();
+                self.rosters.insert(*roster, numbers);
+            }
             Event::Sealed(sealed) => {
                 self.sealed(*place, sealed, routed);
                 *place += 1;
@@ -205,6 +259,75 @@ impl Routes {
         };
         self.push(meter, step, routed);
         self.book(other(claim, meter), claim, routed);
+    }
+
+    /// Makes the statements of a batch from the log's rows and the meters' rules, and hands each to the groups of its sides.
+    fn batch(&mut self, batch: &RosterBatch, index: u64, first: u32, routed: &mut Routed) {
+        let Some(meters) = self.rosters.get(&batch.roster).cloned() else {
+            let message = format!(
+                "the ledger booked a batch of roster {}, which nobody gave",
+                batch.roster
+            );
+            routed.contradictions.push(message);
+            return;
+        };
+        let mut parts: BTreeMap<Group, Vec<Row>> = BTreeMap::new();
+        for (row, position) in batch.rows.iter().zip(first..) {
+            let Some(meter) = meters.get(row.place as usize).copied() else {
+                let message = format!("the ledger booked place {} of roster {}", row.place, batch.roster);
+                routed.contradictions.push(message);
+                return;
+            };
+            let (side, other) = self.flow(meter, row.consumption);
+            let (from, to) = match side {
+                MeterSide::From => (meter, other),
+                MeterSide::To => (other, meter),
+            };
+            let homes = [from, to].map(|asset| self.home_of(asset));
+            let own = Row {
+                energy: row.consumption.abs(),
+                co2: row.co2eq,
+                position,
+                from,
+                to,
+                meter: side,
+                home: [false, false],
+            };
+            let [home_from, home_to] = homes;
+            if let Some(group) = home_from {
+                let home = [true, home_to == home_from];
+                parts.entry(group).or_default().push(Row { home, ..own });
+            }
+            if let Some(group) = home_to.filter(|_| home_to != home_from) {
+                let home = [false, true];
+                parts.entry(group).or_default().push(Row { home, ..own });
+            }
+        }
+        for (group, rows) in parts {
+            let step = Step::Rows(Rows {
+                epoch: batch.epoch,
+                label: batch.label.clone(),
+                index,
+                rows,
+            });
+            routed.work.entry(group).or_default().push(Item::Step(step));
+        }
+    }
+
+    /// The same as [`ledger::settlement::flow`], by numbers: the meter's side, and who stands on the other.
+    fn flow(&self, meter: Num, consumption: i64) -> (MeterSide, Num) {
+        let links = self.links.get(meter as usize).copied().unwrap_or_default();
+        let (side, other) = match links {
+            [_, Some(to)] => (MeterSide::From, to),
+            [Some(from), None] => (MeterSide::To, from),
+            [None, None] => (MeterSide::To, ROOT_NUM),
+        };
+        (if consumption < 0 { side.other() } else { side }, other)
+    }
+
+    /// The group of an asset; none keeps the root's side.
+    fn home_of(&mut self, asset: Num) -> Option<Group> {
+        (asset != ROOT_NUM).then(|| *grown(&mut self.homes, asset, None).get_or_insert(0))
     }
 
     /// In the order in which the sealing did it, so that each partner's memory is at the same point when it
@@ -263,24 +386,20 @@ impl Routes {
     }
 
     fn home(&mut self, asset: &AssetId) -> Group {
-        match self.homes.get(asset) {
-            Some(group) => *group,
-            None => {
-                self.homes.insert(asset.clone(), 0);
-                0
-            }
-        }
+        let number = self.names.number(asset);
+        *grown(&mut self.homes, number, None).get_or_insert(0)
     }
 
     /// Makes an asset the head of a group of its own, if it isn't yet.
     fn found(&mut self, asset: &AssetId, routed: &mut Routed) {
-        let before = self.homes.get(asset).copied();
+        let number = self.names.number(asset);
+        let before = *grown(&mut self.homes, number, None);
         if before.is_some_and(|group| self.heads.get(group) == Some(asset)) {
             return;
         }
         let group = self.heads.len();
         self.heads.push(asset.clone());
-        self.homes.insert(asset.clone(), group);
+        *grown(&mut self.homes, number, None) = Some(group);
         routed.founded.push(Founded {
             group,
             head: asset.clone(),
@@ -296,20 +415,48 @@ impl Routes {
     }
 }
 
-/// The settlements of the log entry that the ledger says it accepted, in order.
-fn accepted<'a>(entry: &'a Entry, applied: &'a Applied) -> impl Iterator<Item = &'a Settlement> {
-    let envelopes = match &entry.body {
-        Body::Envelopes { envelopes } => envelopes.as_slice(),
-        _ => &[],
-    };
-    envelopes
-        .iter()
-        .zip(&applied.answers)
-        .filter(|(_, answer)| !answer.duplicate && matches!(answer.outcome, Outcome::Settled { .. }))
-        .flat_map(|(envelope, _)| match &envelope.action {
-            ledger::Action::Settle { settlements } => settlements.as_slice(),
+/// What the ledger says it accepted, as it stands in the log, in order.
+struct Accepted<S, B> {
+    settlements: S,
+    batches: B,
+}
+
+impl<'a> Accepted<(), ()> {
+    fn of(
+        entry: &'a Entry,
+        applied: &'a Applied,
+    ) -> Accepted<impl Iterator<Item = &'a Settlement>, impl Iterator<Item = &'a RosterBatch>> {
+        let envelopes = match &entry.body {
+            Body::Envelopes { envelopes } => envelopes.as_slice(),
             _ => &[],
-        })
+        };
+        let actions = move || {
+            envelopes
+                .iter()
+                .zip(&applied.answers)
+                .filter(|(_, answer)| !answer.duplicate && matches!(answer.outcome, Outcome::Settled { .. }))
+                .map(|(envelope, _)| &envelope.action)
+        };
+        Accepted {
+            settlements: actions().flat_map(|action| match action {
+                Action::Settle { settlements } => settlements.as_slice(),
+                _ => &[],
+            }),
+            batches: actions().filter_map(|action| match action {
+                Action::SettleRoster { batch } if !batch.rows.is_empty() => Some(batch),
+                _ => None,
+            }),
+        }
+    }
+}
+
+/// The value at a number, the list being made long enough for it.
+fn grown<T: Copy>(list: &mut Vec<T>, number: Num, fill: T) -> &mut T {
+    let place = number as usize;
+    if list.len() <= place {
+        list.resize(place + 1, fill);
+    }
+    &mut list[place]
 }
 
 /// Who stands on the other side.

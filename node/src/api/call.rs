@@ -30,6 +30,9 @@ const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// The header that makes an unsigned request exactly-once.
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
+/// The media type of a packed batch: the canonical bytes of a [`ledger::RosterBatch`].
+pub(crate) const PACKED: &str = "application/vnd.gridseal.batch";
+
 /// A request that was understood.
 pub(crate) struct Call {
     /// The node.
@@ -38,7 +41,7 @@ pub(crate) struct Call {
     pub(crate) params: Params,
     /// A batch's items.
     pub(crate) batch: Vec<Params>,
-    /// A body of bytes, where the route takes one.
+    /// A body of bytes or a packed batch, where the route takes one.
     pub(crate) bytes: Option<Bytes>,
     /// From the Idempotency-Key, if one was given.
     pub(crate) nonce: Option<Nonce>,
@@ -63,7 +66,7 @@ impl Call {
             _ if body.is_empty() => {}
             (Media::Json, Body::Batch) => batch = items(&body)?,
             (Media::Lines, Body::Batch) => batch = lines(&body)?,
-            (Media::Bytes, Body::Bytes) => bytes = Some(body),
+            (Media::Bytes, Body::Bytes) | (Media::Packed, Body::Batch) => bytes = Some(body),
             (Media::Json, _) => fields.extend(object(&body)?),
             (Media::Form, Body::Fields | Body::OpenFields) => {
                 let text = std::str::from_utf8(&body).map_err(|_| form_is_not_text())?;
@@ -229,6 +232,7 @@ enum Media {
     Lines,
     Form,
     Bytes,
+    Packed,
     Other,
 }
 
@@ -248,6 +252,7 @@ fn media(headers: &HeaderMap) -> Media {
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Media::Lines,
         "application/x-www-form-urlencoded" => Media::Form,
         "application/octet-stream" => Media::Bytes,
+        PACKED => Media::Packed,
         other if other.ends_with("+json") => Media::Json,
         _ => Media::Other,
     }
@@ -262,7 +267,7 @@ impl Media {
             got: got.chars().take(80).collect(),
             expected: match body {
                 Body::Fields | Body::OpenFields => "application/json",
-                Body::Batch => "application/json or application/x-ndjson",
+                Body::Batch => "application/json, application/x-ndjson or application/vnd.gridseal.batch",
                 Body::Bytes => "application/octet-stream or application/json",
             },
         }

@@ -166,6 +166,7 @@ fn body(route: &Route) -> Value {
         Body::Batch => json!({
             "application/json": { "schema": { "type": "array", "minItems": 1, "items": fields } },
             "application/x-ndjson": { "schema": fields },
+            super::call::PACKED: { "schema": { "type": "string", "format": "binary" } },
         }),
         Body::Bytes => json!({
             "application/json": { "schema": fields },

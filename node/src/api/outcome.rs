@@ -26,6 +26,7 @@ pub(crate) async fn answer(call: &Call, receipt: Receipt) -> Result<Answer, Faul
         Outcome::Asset { index, .. } | Outcome::AuditRule { index } | Outcome::Node { index } => {
             json!({ "index": index })
         }
+        Outcome::Roster { index, roster } => json!({ "roster": roster, "index": index }),
         Outcome::Approved { index, approvals } => json!({ "index": index, "approvals": approvals }),
         Outcome::Contract { index, contract } => {
             let mut body = wire::contract(contract);

@@ -95,7 +95,7 @@ pub(crate) enum Body {
     Fields,
     /// As [`Body::Fields`], and names that aren't declared are kept.
     OpenFields,
-    /// A JSON array, or NDJSON, of objects with the parameters.
+    /// A JSON array, or NDJSON, of objects with the parameters; or a packed batch.
     Batch,
     /// Bytes, or a JSON object with the parameters.
     Bytes,

@@ -94,6 +94,14 @@ impl Cluster {
         for event in &applied.events {
             match event {
                 Event::Booked { statement } => self.booked.push(statement.clone()),
+                Event::RosterBooked {
+                    epoch,
+                    index,
+                    first,
+                    count,
+                } => self
+                    .booked
+                    .extend(self.ledger.booked(*epoch, *index, *first, *count)),
                 Event::Sealed(sealed) => self.booked.extend(sealed.statements().cloned()),
                 _ => {}
             }

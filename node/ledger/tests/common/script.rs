@@ -3,11 +3,14 @@
 
 use super::{Cluster, key, public};
 use ledger::contract::{Change, Contract, Delivery, Direction, Status, Terms};
+use ledger::roster::{Row, roster_id};
 use ledger::rule::Rule;
 use ledger::seal::Seal;
 use ledger::statement::KindName;
 use ledger::units::{Epoch, GramsCo2, MicroCurrency, Wh};
-use ledger::{Action, AssetId, ContractId, Event, Outcome, PublicKey, Refusal, Settlement, Statement};
+use ledger::{
+    Action, AssetId, ContractId, Event, Outcome, PublicKey, Refusal, RosterBatch, Settlement, Statement,
+};
 use std::fmt::Write as _;
 
 /// The key of auditor `a1`, `a2`, …
@@ -142,6 +145,22 @@ pub fn parse(line: &str) -> Option<Action> {
                 settlements: batch.split(',').map(settlement).collect(),
             });
         }
+        "roster" => Action::AddRoster {
+            meters: roster(words.next().expect("meters")).into(),
+        },
+        // `rows a,b,c EPOCH PLACE CONSUMPTION, PLACE CONSUMPTION …`: of the roster of a, b and c.
+        "rows" => {
+            let (meters, epoch) = (roster(words.next().expect("meters")), words.epoch());
+            let rows = line.trim_start().splitn(4, ' ').nth(3).expect("rows");
+            return Some(Action::SettleRoster {
+                batch: RosterBatch {
+                    roster: roster_id(&meters),
+                    epoch,
+                    label: "virtual_1".parse().expect("a label"),
+                    rows: rows.split(',').map(row).collect(),
+                },
+            });
+        }
         "seal" => Action::Seal {
             asset: words.parse("asset"),
             epoch: words.epoch(),
@@ -177,6 +196,22 @@ pub fn parse(line: &str) -> Option<Action> {
     };
     words.end();
     Some(action)
+}
+
+fn roster(meters: &str) -> Vec<AssetId> {
+    let meters = meters.split(',');
+    meters.map(|meter| meter.parse().expect("a meter")).collect()
+}
+
+fn row(text: &str) -> Row {
+    let mut words = Words::of(text);
+    let row = Row {
+        place: words.parse("place"),
+        consumption: words.parse("consumption"),
+        co2eq: words.take("co2").unwrap_or_default(),
+    };
+    words.end();
+    row
 }
 
 fn settlement(text: &str) -> Settlement {
@@ -263,6 +298,11 @@ pub fn line(action: &Action) -> String {
                 .collect();
             write!(out, "settle{}", all.join(","))
         }
+        Action::AddRoster { meters } => {
+            let names: Vec<&str> = meters.iter().map(AssetId::as_str).collect();
+            write!(out, "roster {}", names.join(","))
+        }
+        Action::SettleRoster { batch } => write!(out, "rows {batch:?}"),
         Action::Seal { asset, epoch } => write!(out, "seal {asset} {epoch}"),
         Action::Correct { asset, epoch } => write!(out, "correct {asset} {epoch}"),
         Action::SealEpoch { epoch, under } => write!(out, "epoch {epoch}{}", option(" under=", under)),
@@ -369,6 +409,16 @@ pub fn show(cluster: &Cluster, events: &[Event], outcome: &Outcome) -> Vec<Strin
     for event in events {
         match event {
             Event::Booked { statement } => lines.push(booked(statement)),
+            Event::RosterBooked {
+                epoch,
+                index,
+                first,
+                count,
+            } => {
+                let statements: Vec<Statement> =
+                    cluster.ledger.booked(*epoch, *index, *first, *count).collect();
+                lines.extend(statements.iter().map(booked));
+            }
             Event::Sealed(sealed) => {
                 lines.extend(sealed.statements().map(booked));
                 lines.push(show_seal(&sealed.seal));

@@ -12,7 +12,8 @@ use common::{Cluster, public, script};
 use history::{Dice, Style};
 use ledger::contract::{Direction, Status};
 use ledger::invariant::Witness;
-use ledger::{Action, Applied, Body, Event, Ledger, Outcome, Refusal};
+use ledger::roster::{Row, roster_id};
+use ledger::{Action, Applied, AssetId, Body, Event, Ledger, Outcome, Refusal, RosterBatch};
 use std::collections::BTreeMap;
 
 const ACTIONS: usize = 120;
@@ -68,6 +69,11 @@ fn run(seed: u64, seen: &mut Seen) {
         let (action, auditor) = style.action(&mut dice);
         lines.push(script::line(&action));
         let envelope = match auditor {
+            // The same in bulk must do the same.
+            None if let Some(batch) = in_bulk(&mut cluster, &action).filter(|_| dice.chance(50)) => {
+                seen.count("in_bulk", 1);
+                cluster.envelope(Action::SettleRoster { batch })
+            }
             None => cluster.envelope(action.clone()),
             Some(auditor) => cluster.signed(&auditors[auditor], action.clone()),
         };
@@ -84,7 +90,7 @@ fn run(seed: u64, seen: &mut Seen) {
         let story = || format!("seed {seed}:\n{}\n", lines.join("\n"));
         assert_eq!(found, expected, "{}answers differ", story());
         seen.answer(&found);
-        let booked: Vec<Statement> = booked(&applied).collect();
+        let booked = booked(&cluster.ledger, &applied);
         assert_eq!(
             booked,
             oracle.statements[before..],
@@ -343,18 +349,71 @@ fn consult(oracle: &mut Oracle, action: &Action, auditor: Option<ledger::PublicK
             };
             Answer::Approvals(rule.1.iter().filter(given).count())
         }
-        Action::RegisterNode { .. } | Action::PromoteNode { .. } | Action::RevokeNode { .. } => {
+        Action::RegisterNode { .. }
+        | Action::PromoteNode { .. }
+        | Action::RevokeNode { .. }
+        | Action::AddRoster { .. }
+        | Action::SettleRoster { .. } => {
             unreachable!("not part of these histories")
         }
     }
 }
 
-fn booked(applied: &Applied) -> impl Iterator<Item = Statement> {
-    applied.events.iter().flat_map(|event| match event {
+fn booked(ledger: &Ledger, applied: &Applied) -> Vec<Statement> {
+    let of = |event: &Event| match event {
         Event::Booked { statement } => vec![plain(statement)],
+        Event::RosterBooked {
+            epoch,
+            index,
+            first,
+            count,
+        } => ledger
+            .booked(*epoch, *index, *first, *count)
+            .map(|statement| plain(&statement))
+            .collect(),
         Event::Sealed(sealed) => sealed.statements().map(plain).collect(),
         _ => Vec::new(),
-    })
+    };
+    applied.events.iter().flat_map(of).collect()
+}
+
+/// Settlements as a batch of a roster, if they can be one: of one epoch and label, without autoseals. The roster is given first.
+fn in_bulk(cluster: &mut Cluster, action: &Action) -> Option<RosterBatch> {
+    let Action::Settle { settlements } = action else {
+        return None;
+    };
+    let first = settlements.first()?;
+    let alike = settlements.iter().all(|s| {
+        s.epoch == first.epoch
+            && s.label == first.label
+            && s.autoseal.is_none()
+            && s.meter.as_str() != model::ROOT
+    });
+    if !alike {
+        return None;
+    }
+    // From behind, with a meter that reports nothing, so that places are no accident.
+    let mut meters: Vec<AssetId> = settlements.iter().rev().map(|s| s.meter.clone()).collect();
+    meters.insert(0, AssetId::try_from("silent").expect("a name"));
+    let rows = (1..u32::try_from(meters.len()).expect("few"))
+        .rev()
+        .zip(settlements);
+    let rows = rows.map(|(place, settlement)| Row {
+        place,
+        consumption: settlement.consumption.get(),
+        co2eq: settlement.co2eq.get(),
+    });
+    let batch = RosterBatch {
+        roster: roster_id(&meters),
+        epoch: first.epoch,
+        label: first.label.clone(),
+        rows: rows.collect(),
+    };
+    let outcome = cluster.act(Action::AddRoster {
+        meters: meters.into(),
+    });
+    assert!(matches!(outcome, Outcome::Roster { roster, .. } if roster == batch.roster));
+    Some(batch)
 }
 
 fn plain(s: &ledger::Statement) -> Statement {

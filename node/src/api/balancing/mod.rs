@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `settle` | `addSettlement`, `addSettlements` |
+//! | `settle` | `addSettlement`, `addSettlements`, `addRoster` |
 //! | `seal` | `seal`, `correct`, `sealEpoch` |
 //! | `sealed` | how a seal looks, with EAF's figures and this node's token |
 //! | `balance` | `balance`, `unsealedBalance`, `sealedBalance`, `isSealed`, `latestBalances` |

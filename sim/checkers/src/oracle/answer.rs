@@ -104,6 +104,41 @@ pub(super) fn answer(oracle: &mut Oracle, action: &Action, signer: &Key) -> Answ
         Action::ChangeContract { contract, change } => change_contract(oracle, contract, change),
         Action::SetMeritOrder { asset, contracts } => set_merit_order(oracle, asset, contracts),
         Action::Settle { settlements } => settle(oracle, settlements),
+        Action::AddRoster { roster, meters } => {
+            if meters.iter().any(|meter| meter == model::ROOT) {
+                return refused("root_is_no_meter");
+            }
+            oracle.rosters.insert(*roster, meters.clone());
+            Answer::Done
+        }
+        // The same as its settlements one by one.
+        Action::SettleRoster {
+            roster,
+            epoch,
+            label,
+            rows,
+        } => {
+            let Some(meters) = oracle.rosters.get(roster) else {
+                return refused("unknown_roster");
+            };
+            let settlements: Option<Vec<Settlement>> = rows
+                .iter()
+                .map(|(place, consumption, co2eq)| {
+                    Some(Settlement {
+                        meter: meters.get(usize::try_from(*place).ok()?)?.clone(),
+                        epoch: *epoch,
+                        consumption: *consumption,
+                        label: label.clone(),
+                        co2eq: *co2eq,
+                        autoseal: None,
+                    })
+                })
+                .collect();
+            match settlements {
+                Some(settlements) => settle(oracle, &settlements),
+                None => refused("out_of_range"),
+            }
+        }
         Action::Seal { asset, epoch } => sealed(oracle.seal(asset, *epoch)),
         Action::Correct { asset, epoch } => sealed(oracle.correct(asset, *epoch)),
         Action::SealEpoch { epoch, under } => oracle

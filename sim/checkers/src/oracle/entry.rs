@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::digest::{Hash, digest};
+
 /// A public key.
 pub type Key = [u8; 32];
 /// What makes an envelope of a signer the same one.
@@ -187,6 +189,16 @@ pub enum Action {
     },
     PromoteNode {
         node: u64,
+    },
+    AddRoster {
+        roster: Hash,
+        meters: Vec<String>,
+    },
+    SettleRoster {
+        roster: Hash,
+        epoch: u64,
+        label: String,
+        rows: Vec<(u32, i64, i64)>,
     },
 }
 
@@ -378,6 +390,22 @@ impl Reader<'_> {
             },
             11 => Action::RevokeNode { node: self.uint()? },
             12 => Action::PromoteNode { node: self.uint()? },
+            13 => {
+                let (span, meters) = self.spanned(|from| from.list(Self::name))?;
+                Action::AddRoster {
+                    roster: digest("roster", &self.bytes[span]),
+                    meters,
+                }
+            }
+            14 => Action::SettleRoster {
+                roster: self.array()?,
+                epoch: self.uint()?,
+                label: self.name()?,
+                rows: self.list(|from| {
+                    let place = u32::from_be_bytes(from.array()?);
+                    Some((place, from.int()?, from.int()?))
+                })?,
+            },
             _ => return None,
         })
     }

@@ -111,6 +111,8 @@ pub struct Oracle {
     pub rules: BTreeMap<String, Rule>,
     /// The contracts, by id.
     pub contracts: BTreeMap<String, Contract>,
+    /// Lists of meters, by their digest.
+    pub rosters: BTreeMap<[u8; 32], Vec<String>>,
     /// In booking order.
     pub statements: Vec<Statement>,
     /// In the order in which they were made.

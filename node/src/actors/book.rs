@@ -1,0 +1,340 @@
+//! One epoch of a balancing group's memory: its members' journals as far as they are not sealed, and what is left of
+//! the sealed part.
+//!
+//! A statement between two members is kept once, a settlement in 40 bytes; it is hashed only when a seal covers it. Of a sealed
+//! part remain two balances and a Merkle frontier, whose size doesn't grow with the statements.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ledger::balance::Balance;
+use ledger::merkle::Frontier;
+use ledger::numbers::Numbers;
+use ledger::paged::Paged;
+use ledger::statement::{Kind, Label, MeterSide};
+use ledger::{Digest, Epoch, GramsCo2, PublicKey, Statement, StatementId, Wh};
+
+use super::names::{Names, Num, Table};
+
+/// A settlement's statement, made by the router from the log's settlement and the meter's rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) energy: i64,
+    pub(crate) co2: i64,
+    pub(crate) position: u32,
+    pub(crate) from: Num,
+    pub(crate) to: Num,
+    /// On which side the meter stands.
+    pub(crate) meter: MeterSide,
+    /// Which of the sides, from and to, are at home in the group.
+    pub(crate) home: [bool; 2],
+}
+
+/// Settlements of one batch, for one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rows {
+    pub(crate) epoch: Epoch,
+    pub(crate) label: Label,
+    /// The entry's index.
+    pub(crate) index: u64,
+    /// In booking order.
+    pub(crate) rows: Vec<Row>,
+}
+
+/// A statement as it is kept.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    index: u64,
+    energy: i64,
+    co2: i64,
+    position: u32,
+    from: Num,
+    to: Num,
+    what: What,
+}
+
+/// What it is, with the number of its label or of the statement itself.
+#[derive(Clone, Copy, Debug)]
+struct What(u32);
+
+impl What {
+    const BITS: u32 = 30;
+    const NUMBERS: u32 = 1 << Self::BITS;
+
+    fn new(kind: u32, number: usize) -> What {
+        // 2^30 statements of one epoch would take 40 GB.
+        let number = u32::try_from(number)
+            .ok()
+            .filter(|number| *number < Self::NUMBERS);
+        What(kind << Self::BITS | number.expect("less than 2^30 statements in an epoch"))
+    }
+
+    fn metered(meter: MeterSide, label: usize) -> What {
+        What::new(u32::from(meter == MeterSide::From), label)
+    }
+
+    fn whole(number: usize) -> What {
+        What::new(2, number)
+    }
+
+    fn number(self) -> usize {
+        (self.0 % Self::NUMBERS) as usize
+    }
+
+    /// On which side the meter of a settlement stands.
+    fn meter(self) -> Option<MeterSide> {
+        match self.0 >> Self::BITS {
+            0 => Some(MeterSide::To),
+            1 => Some(MeterSide::From),
+            _ => None,
+        }
+    }
+}
+
+/// What is remembered of an asset's sealed part.
+#[derive(Clone, Debug)]
+pub(crate) struct Past {
+    /// Version and digest of the newest seal.
+    pub(crate) newest: (u32, Digest),
+    /// The balance up to its watermark.
+    pub(crate) sealed: Balance,
+    /// The frontier up to it.
+    pub(crate) frontier: Frontier,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Journal {
+    /// Past the watermark.
+    open: Numbers<Balance>,
+    past: Option<Box<Past>>,
+}
+
+/// One epoch of a group.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Book {
+    kept: Vec<Kept>,
+    /// Those of them that are no settlements of a batch.
+    whole: Vec<Statement>,
+    labels: Vec<Label>,
+    journals: Paged<Journal>,
+    /// How many of them have an open part.
+    open: usize,
+    /// For the next seals.
+    approvals: BTreeMap<Num, BTreeSet<PublicKey>>,
+}
+
+/// One asset's part of a book, on its way from one group to another.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Leaf {
+    pub(crate) past: Option<Box<Past>>,
+    pub(crate) open: Vec<Statement>,
+    pub(crate) approvals: BTreeSet<PublicKey>,
+}
+
+impl Book {
+    /// Takes in the settlements of a batch.
+    pub(crate) fn add_rows(&mut self, batch: &Rows) {
+        let label = self.label(&batch.label);
+        self.kept.reserve(batch.rows.len());
+        for row in &batch.rows {
+            let number = self.kept.len();
+            self.kept.push(Kept {
+                index: batch.index,
+                energy: row.energy,
+                co2: row.co2,
+                position: row.position,
+                from: row.from,
+                to: row.to,
+                what: What::metered(row.meter, label),
+            });
+            for (asset, home) in [row.from, row.to].into_iter().zip(row.home) {
+                if home {
+                    self.enter(asset, number);
+                }
+            }
+        }
+    }
+
+    /// Takes a statement into one member's journal.
+    pub(crate) fn add(&mut self, asset: Num, statement: &Statement, names: &Names) {
+        let number = self.kept.len();
+        self.kept.push(Kept {
+            index: statement.id.index,
+            energy: statement.energy.get(),
+            co2: statement.co2eq.get(),
+            position: statement.id.position,
+            from: names.number(&statement.from),
+            to: names.number(&statement.to),
+            what: What::whole(self.whole.len()),
+        });
+        self.whole.push(statement.clone());
+        self.enter(asset, number);
+    }
+
+    fn enter(&mut self, asset: Num, number: usize) {
+        // `What` has seen to it that there are fewer.
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let (kept, whole) = (&self.kept, &self.whole);
+        let journal = self.journals.entry(asset);
+        self.open += usize::from(journal.open.is_empty());
+        journal.open.push(
+            number,
+            |balance| add_to(balance, &kept[number as usize], whole, asset),
+            |numbers| sum(numbers, kept, whole, asset),
+        );
+    }
+
+    fn label(&mut self, label: &Label) -> usize {
+        let known = self.labels.iter().position(|known| known == label);
+        known.unwrap_or_else(|| {
+            self.labels.push(label.clone());
+            self.labels.len() - 1
+        })
+    }
+
+    /// What is remembered of an asset's sealed part; nothing if it has none.
+    pub(crate) fn past(&self, asset: Num) -> Option<&Past> {
+        self.journals.get(asset)?.past.as_deref()
+    }
+
+    /// The balance of an asset's open part.
+    pub(crate) fn open(&self, asset: Num) -> Balance {
+        match self.journals.get(asset) {
+            None => Balance::default(),
+            Some(journal) => match journal.open.tally() {
+                Some(balance) => *balance,
+                None => sum(journal.open.as_slice(), &self.kept, &self.whole, asset),
+            },
+        }
+    }
+
+    /// The digests of its statements, in booking order.
+    pub(crate) fn digests(&self, asset: Num, epoch: Epoch, names: &Names) -> Vec<Digest> {
+        let names = names.read();
+        self.open_statements(asset, epoch, &names)
+            .map(|statement| statement.digest())
+            .collect()
+    }
+
+    fn open_statements<'a>(
+        &'a self,
+        asset: Num,
+        epoch: Epoch,
+        names: &'a Table,
+    ) -> impl Iterator<Item = Statement> + 'a {
+        let numbers = self
+            .journals
+            .get(asset)
+            .map_or(&[] as &[u32], |journal| journal.open.as_slice());
+        numbers
+            .iter()
+            .map(move |number| self.statement(&self.kept[*number as usize], epoch, names))
+    }
+
+    fn statement(&self, kept: &Kept, epoch: Epoch, names: &Table) -> Statement {
+        let Some(meter) = kept.what.meter() else {
+            return self.whole[kept.what.number()].clone();
+        };
+        Statement {
+            id: StatementId {
+                index: kept.index,
+                position: kept.position,
+            },
+            from: names.name(kept.from).clone(),
+            to: names.name(kept.to).clone(),
+            epoch,
+            // The router takes only rows that are in range.
+            energy: Wh::new(kept.energy).unwrap_or_default(),
+            co2eq: GramsCo2::new(kept.co2).unwrap_or_default(),
+            kind: Kind::Metered {
+                meter,
+                label: self.labels[kept.what.number()].clone(),
+            },
+        }
+    }
+
+    /// All of the asset's open part is sealed now.
+    pub(crate) fn seal(&mut self, asset: Num, past: Past) {
+        let journal = self.journals.entry(asset);
+        self.open -= usize::from(!journal.open.is_empty());
+        journal.open = Numbers::default();
+        journal.past = Some(Box::new(past));
+        self.approvals.remove(&asset);
+        self.tidy();
+    }
+
+    /// Gives statements back that no journal needs any more.
+    fn tidy(&mut self) {
+        if self.open == 0 {
+            (self.kept, self.whole, self.labels) = Default::default();
+        }
+    }
+
+    /// Approvals for an asset's next seal.
+    pub(crate) fn approvals(&self, asset: Num) -> BTreeSet<PublicKey> {
+        self.approvals.get(&asset).cloned().unwrap_or_default()
+    }
+
+    /// Takes down an approval.
+    pub(crate) fn approve(&mut self, asset: Num, auditor: PublicKey) {
+        self.approvals.entry(asset).or_default().insert(auditor);
+    }
+
+    /// Forgets an asset and hands over what there was of it.
+    pub(crate) fn take(&mut self, asset: Num, epoch: Epoch, names: &Names) -> Option<Leaf> {
+        let open = self.open_statements(asset, epoch, &names.read()).collect();
+        let journal = self.journals.remove(asset);
+        let approvals = self.approvals.remove(&asset);
+        if journal.is_none() && approvals.is_none() {
+            return None;
+        }
+        let journal = journal.unwrap_or_default();
+        self.open -= usize::from(!journal.open.is_empty());
+        self.tidy();
+        Some(Leaf {
+            past: journal.past,
+            open,
+            approvals: approvals.unwrap_or_default(),
+        })
+    }
+
+    /// Takes over an asset of which nothing is known here.
+    pub(crate) fn put(&mut self, asset: Num, leaf: Leaf, names: &Names) {
+        let Leaf {
+            past,
+            open,
+            approvals,
+        } = leaf;
+        self.journals.entry(asset).past = past;
+        for statement in &open {
+            self.add(asset, statement, names);
+        }
+        if !approvals.is_empty() {
+            self.approvals.insert(asset, approvals);
+        }
+    }
+}
+
+/// Adds a statement as `asset` sees it.
+fn add_to(balance: &mut Balance, kept: &Kept, whole: &[Statement], asset: Num) {
+    let side = if kept.from == asset {
+        MeterSide::From
+    } else {
+        MeterSide::To
+    };
+    let meter = match kept.what.meter() {
+        Some(meter) => Some(meter),
+        None => match whole[kept.what.number()].kind {
+            Kind::Metered { meter, .. } => Some(meter),
+            _ => None,
+        },
+    };
+    balance.add_side(side, meter == Some(side), kept.energy.into(), kept.co2.into());
+}
+
+fn sum(numbers: &[u32], kept: &[Kept], whole: &[Statement], asset: Num) -> Balance {
+    let mut balance = Balance::default();
+    for number in numbers {
+        add_to(&mut balance, &kept[*number as usize], whole, asset);
+    }
+    balance
+}
