@@ -43,6 +43,8 @@ pub(crate) struct Call {
     pub(crate) batch: Vec<Params>,
     /// A body of bytes or a packed batch, where the route takes one.
     pub(crate) bytes: Option<Bytes>,
+    /// Most settlements of a packed batch.
+    pub(crate) batch_limit: usize,
     /// From the Idempotency-Key, if one was given.
     pub(crate) nonce: Option<Nonce>,
 }
@@ -100,6 +102,7 @@ impl Call {
                 params,
                 batch,
                 bytes,
+                batch_limit: limits.batch,
                 nonce,
             },
             consistency,

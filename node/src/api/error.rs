@@ -418,6 +418,7 @@ fn refused(refusal: &Refusal) -> StatusCode {
         Refusal::UnknownAsset { .. }
         | Refusal::UnknownContract { .. }
         | Refusal::UnknownNode { .. }
+        | Refusal::UnknownRoster { .. }
         | Refusal::UnknownBlock { .. } => StatusCode::NOT_FOUND,
         Refusal::NotAdmin {}
         | Refusal::NotAuditor { .. }
@@ -436,6 +437,7 @@ fn refusal_data(refusal: &Refusal) -> Value {
         Refusal::UnknownContract { contract }
         | Refusal::ContractExists { contract }
         | Refusal::RepeatedContract { contract } => json!({ "contractId": contract }),
+        Refusal::UnknownRoster { roster } => json!({ "roster": roster }),
         Refusal::RuleCycle { asset, through } => json!({ "assetId": asset, "through": through }),
         Refusal::ContractStatus { contract, status } => json!({ "contractId": contract, "status": status }),
         Refusal::ForeignContract { contract, asset } => json!({ "contractId": contract, "assetId": asset }),

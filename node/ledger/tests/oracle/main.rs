@@ -506,6 +506,7 @@ fn run_all(seeds: impl Iterator<Item = u64>) {
         "held_approval_missing",
         "held_downstream_open",
         "held_out_of_range",
+        "in_bulk",
         "upstream_checked",
     ] {
         let times = seen.0.get(what).copied().unwrap_or(0);

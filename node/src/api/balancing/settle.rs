@@ -108,7 +108,7 @@ async fn one(call: Call) -> Result<Answer, Fault> {
 
 async fn many(mut call: Call) -> Result<Answer, Fault> {
     if let Some(bytes) = &call.bytes {
-        let batch = packed(bytes)?;
+        let batch = packed(bytes, call.batch_limit)?;
         let receipt = call.submit(Action::SettleRoster { batch }).await?;
         return outcome::answer(&call, receipt).await;
     }
@@ -124,14 +124,18 @@ async fn many(mut call: Call) -> Result<Answer, Fault> {
     outcome::answer(&call, receipt).await
 }
 
-fn packed(bytes: &[u8]) -> Result<RosterBatch, Fault> {
-    RosterBatch::from_bytes(bytes).map_err(|error| Fault::Invalid {
+fn packed(bytes: &[u8], limit: usize) -> Result<RosterBatch, Fault> {
+    let batch = RosterBatch::from_bytes(bytes).map_err(|error| Fault::Invalid {
         field: "body".to_owned(),
         got: format!("{} bytes", bytes.len()),
         expected: format!(
             "a packed batch: roster (32 bytes), epoch (8), label (2 + n), number of rows (4), 20 bytes a row ({error})"
         ),
-    })
+    })?;
+    match batch.rows.len() {
+        count if count > limit => Err(Fault::BatchTooLarge { count, limit }),
+        _ => Ok(batch),
+    }
 }
 
 async fn roster(call: Call) -> Result<Answer, Fault> {

@@ -20,6 +20,7 @@ fn good(action: &str) -> Value {
         }
         "meritorder.set" => json!({ "assetId": "a", "mol": ["c"] }),
         "balancing.addSettlement" => json!({ "meterId": "a", "epoch": 1, "consumption": 1, "label": "x" }),
+        "balancing.addRoster" => json!({ "meters": ["a"] }),
         "balancing.sealEpoch" => json!({ "epoch": 1 }),
         "balancing.decodeSeal" => json!({ "seal": "e30.e30.e30" }),
         "balancing.late"

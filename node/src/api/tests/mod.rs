@@ -3,6 +3,7 @@
 mod errors;
 mod lesson;
 mod node;
+mod packed;
 mod retries;
 mod shapes;
 mod vectors;

@@ -124,6 +124,7 @@ fn every_answer_is_as_promised() {
             "balancing.addSettlements",
             json!([{ "meterId": "production1", "epoch": 5, "consumption": 900, "label": "x" }]),
         ),
+        ("balancing.addRoster", json!({ "meters": ["w", "z"] })),
         ("balancing.sealEpoch", json!({ "epoch": 5 })),
         ("balancing.sealEpoch", json!({ "epoch": 99 })),
         ("balancing.seal", of("buyer1")),
