@@ -1,7 +1,7 @@
 //! What an action answered, as JSON: one shape an outcome, whichever way the action came (unsigned, or in an
 //! envelope).
 
-use ledger::outcome::Autoseal;
+use ledger::outcome::{Autoseal, Held};
 use ledger::seal::SealRef;
 use ledger::{Outcome, Settlement, Statement, StatementId};
 use serde_json::{Value, json};
@@ -12,6 +12,9 @@ use super::balancing::sealed;
 use super::call::Call;
 use super::error::Fault;
 use super::wire;
+
+/// Seals that are shown under one look at the ledger, which nothing can be applied to meanwhile.
+const AT_ONCE: usize = 64;
 
 /// The answer to a receipt that is no refusal.
 pub(crate) async fn answer(call: &Call, receipt: Receipt) -> Result<Answer, Fault> {
@@ -51,12 +54,7 @@ pub(crate) async fn answer(call: &Call, receipt: Receipt) -> Result<Answer, Faul
             .pop()
             .unwrap_or_default(),
         Outcome::EpochSealed { index, seals, held } => {
-            let held: Vec<Value> = held
-                .iter()
-                .map(|held| wire::held(&held.asset, &held.refusal))
-                .collect();
-            let block = (!seals.is_empty()).then_some(*index);
-            json!({ "seals": sealed_now(call, *index, seals).await, "held": held, "index": index, "block": block })
+            epoch_sealed(*index, sealed_now(call, *index, seals).await, held)
         }
     };
     Ok(Answer::to(&receipt, body))
@@ -68,20 +66,49 @@ async fn sealed_now(call: &Call, block: u64, seals: &[SealRef]) -> Vec<Value> {
         return Vec::new();
     }
     let signed = call.backend.signed(block).await;
-    let rendered: Vec<sealed::Sealed> = {
+    let mut answers = Vec::with_capacity(seals.len());
+    for seals in seals.chunks(AT_ONCE) {
+        let rendered: Vec<sealed::Sealed> = {
+            let ledger = call.ledger();
+            let record = |seal: &SealRef| ledger.seal_record(&seal.asset, seal.epoch, Some(seal.version));
+            // Seals are immutable and this one is applied, so there is a record of each.
+            seals
+                .iter()
+                .filter_map(record)
+                .map(|record| sealed::render(&ledger, record))
+                .collect()
+        };
+        answers.extend(
+            rendered
+                .into_iter()
+                .map(|seal| seal.finish(&*call.backend, signed)),
+        );
+        tokio::task::yield_now().await;
+    }
+    answers
+}
+
+/// The answer to a whole-epoch sealing with no more of each seal than its name and digest.
+pub(crate) async fn epoch_sealed_briefly(call: &Call, receipt: Receipt) -> Result<Answer, Fault> {
+    let Outcome::EpochSealed { index, seals, held } = &receipt.outcome else {
+        return answer(call, receipt).await;
+    };
+    let mut names: Vec<Value> = Vec::with_capacity(seals.len());
+    for seals in seals.chunks(AT_ONCE) {
         let ledger = call.ledger();
         let record = |seal: &SealRef| ledger.seal_record(&seal.asset, seal.epoch, Some(seal.version));
-        // Seals are immutable and this one is applied, so there is a record of each.
-        seals
-            .iter()
-            .filter_map(record)
-            .map(|record| sealed::render(&ledger, record))
-            .collect()
-    };
-    rendered
-        .into_iter()
-        .map(|seal| seal.finish(&*call.backend, signed))
-        .collect()
+        names.extend(seals.iter().filter_map(record).map(wire::seal_name));
+    }
+    Ok(Answer::to(&receipt, epoch_sealed(*index, names, held)))
+}
+
+fn epoch_sealed(index: u64, seals: Vec<Value>, held: &[Held]) -> Value {
+    let held: Vec<Value> = held
+        .iter()
+        .map(|held| wire::held(&held.asset, &held.refusal))
+        .collect();
+    let block = (!seals.is_empty()).then_some(index);
+    json!({ "seals": seals, "held": held, "index": index, "block": block })
 }
 
 /// What became of an `autoseal` within a batch.

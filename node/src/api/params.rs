@@ -195,6 +195,16 @@ pub(crate) fn string(json: &Json) -> Result<String, Wrong> {
     }
 }
 
+/// Yes or no; a query spells it.
+pub(crate) fn flag(json: &Json) -> Result<bool, Wrong> {
+    match json {
+        Json::Flag(flag) => Ok(*flag),
+        Json::Text(text) if text == "true" => Ok(true),
+        Json::Text(text) if text == "false" => Ok(false),
+        _ => expected("true or false"),
+    }
+}
+
 /// An asset's id.
 pub(crate) fn asset(json: &Json) -> Result<AssetId, Wrong> {
     id(json)

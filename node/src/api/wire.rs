@@ -3,6 +3,7 @@
 use ledger::asset::{Asset, AssetId};
 use ledger::block::Block;
 use ledger::contract::Contract;
+use ledger::journal::SealRecord;
 use ledger::seal::Served;
 use ledger::{Refusal, Statement};
 use serde_json::{Map, Value, json};
@@ -84,6 +85,12 @@ pub(crate) fn statement_fields(statement: &Statement) -> Map<String, Value> {
         put("value", json!(value));
     }
     fields
+}
+
+/// A seal by its name and digest.
+pub(crate) fn seal_name(record: &SealRecord) -> Value {
+    let seal = &record.seal;
+    json!({ "assetId": seal.asset, "epoch": seal.epoch, "version": seal.version, "digest": record.digest })
 }
 
 /// A contract's turn in a seal: `{contractId, energy}`, and the reason only where the energy is 0.

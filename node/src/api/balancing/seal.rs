@@ -65,6 +65,11 @@ pub(crate) const ROUTES: &[Route] = &[
                 schema::ID,
                 "only this asset and everything downstream of it",
             ),
+            optional(
+                "brief",
+                r#"{"type":"boolean"}"#,
+                "show no more of each seal than its name and digest: for epochs of many assets",
+            ),
         ],
         answer: r##"{"$ref":"#/components/schemas/EpochSealed"}"##,
         refusals: &[],
@@ -89,6 +94,10 @@ async fn correct(call: Call) -> Result<Answer, Fault> {
 async fn epoch(call: Call) -> Result<Answer, Fault> {
     let epoch = call.params.required("epoch", params::epoch)?;
     let under = call.params.optional("under", params::asset)?;
+    let brief = call.params.optional("brief", params::flag)?.unwrap_or(false);
     let receipt = call.submit(Action::SealEpoch { epoch, under }).await?;
-    outcome::answer(&call, receipt).await
+    match brief {
+        true => outcome::epoch_sealed_briefly(&call, receipt).await,
+        false => outcome::answer(&call, receipt).await,
+    }
 }

@@ -82,7 +82,10 @@ fn each_action_refuses_each_bad_parameter_and_names_it() {
     for route in route::all().filter(|route| matches!(route.body, Body::Fields | Body::OpenFields)) {
         for param in route.params {
             let schema: Value = serde_json::from_str(param.schema).expect("JSON");
-            let mut bad = vec![json!([[]]), json!(true), json!({ "nonsense": 1 })];
+            let mut bad = vec![json!([[]]), json!({ "nonsense": 1 })];
+            if schema["type"] != "boolean" {
+                bad.push(json!(true));
+            }
             match schema["type"].as_str() {
                 Some("string") => bad.extend([json!(7), json!("a\u{0}b")]),
                 Some("integer") => bad.extend([json!("x"), json!(1.5), json!(-1), json!("")]),

@@ -127,6 +127,11 @@ fn every_answer_is_as_promised() {
         ("balancing.addRoster", json!({ "meters": ["w", "z"] })),
         ("balancing.sealEpoch", json!({ "epoch": 5 })),
         ("balancing.sealEpoch", json!({ "epoch": 99 })),
+        (
+            "balancing.addSettlements",
+            json!([{ "meterId": "w", "epoch": 6, "consumption": 7, "label": "x" }]),
+        ),
+        ("balancing.sealEpoch", json!({ "epoch": 6, "brief": true })),
         ("balancing.seal", of("buyer1")),
         (
             "balancing.addSettlement",
