@@ -15,6 +15,7 @@
 mod assemble;
 mod barrier;
 mod batcher;
+mod merging;
 mod peers;
 mod protocol;
 mod stamp;
@@ -35,8 +36,9 @@ use tokio::time::Instant;
 
 pub use crate::api::backend::{Backend, NodeStatus, Receipt, Unanswered};
 pub(crate) use batcher::{Batcher, NotProposed, Offer};
+pub(crate) use merging::Merging;
 pub(crate) use peers::Peers;
-pub(crate) use waiters::Waiters;
+pub(crate) use waiters::{Place, Waiters};
 
 use crate::alarm::Alarms;
 use crate::seams::Entropy;
@@ -64,6 +66,7 @@ pub(crate) struct Inner {
     /// Signs unsigned requests; absent where those are refused.
     pub(crate) gateway_key: Option<SigningKey>,
     pub(crate) waiters: Arc<Waiters>,
+    pub(crate) merging: Merging,
     pub(crate) offers: mpsc::Sender<Offer>,
     pub(crate) readers: mpsc::Sender<barrier::Reader>,
     pub(crate) entropy: Arc<dyn Entropy>,
@@ -117,8 +120,22 @@ impl Gateway {
         Ok(sign_envelope(key, self.inner.cluster, nonce, not_after, action))
     }
 
-    /// Offers an envelope until it is applied here or patience ends.
-    async fn deliver(&self, envelope: Envelope) -> Result<Receipt, Unanswered> {
+    /// A place among the requests under way, and when the client's patience ends.
+    fn begin(&self) -> Result<(Place, Instant), Unanswered> {
+        let place = self.inner.waiters.place().ok_or(Unanswered::Busy {
+            retry_after: Duration::from_secs(1),
+        })?;
+        Ok((place, Instant::now() + self.inner.patience))
+    }
+
+    /// Delivers what one client asked.
+    async fn deliver_alone(&self, envelope: Envelope) -> Result<Receipt, Unanswered> {
+        let (_place, deadline) = self.begin()?;
+        self.deliver(envelope, deadline).await
+    }
+
+    /// Offers an envelope until it is applied here or the deadline has passed.
+    async fn deliver(&self, envelope: Envelope, deadline: Instant) -> Result<Receipt, Unanswered> {
         let inner = &*self.inner;
         if inner.alarms.raised() {
             let reason = inner
@@ -134,13 +151,8 @@ impl Gateway {
                 retry_after: Duration::from_secs(1),
             });
         }
-        let Some(mut waiter) = inner.waiters.register(envelope.id()) else {
-            return Err(Unanswered::Busy {
-                retry_after: Duration::from_secs(1),
-            });
-        };
+        let mut waiter = inner.waiters.register(envelope.id());
         let bytes = Bytes::from(envelope.to_bytes());
-        let deadline = Instant::now() + inner.patience;
         // Until an offer was made whose fate isn't certain, giving up is without effect.
         let mut uncertain = false;
         let mut pause = Duration::from_millis(10);
@@ -239,7 +251,7 @@ impl Gateway {
 
     /// A scheduler's action: signed by the gateway, offered until applied.
     pub(crate) async fn act(&self, action: Action, nonce: Nonce) -> Result<Receipt, Unanswered> {
-        self.deliver(self.wrap(action, Some(nonce))?).await
+        self.deliver_alone(self.wrap(action, Some(nonce))?).await
     }
 }
 
@@ -265,7 +277,14 @@ pub fn sign_envelope(
 
 impl Backend for Gateway {
     fn submit(&self, action: Action, nonce: Option<Nonce>) -> BoxFuture<'_, Result<Receipt, Unanswered>> {
-        Box::pin(async move { self.deliver(self.wrap(action, nonce)?).await })
+        Box::pin(async move {
+            match action {
+                Action::Settle { settlements } if nonce.is_none() && merging::merges(&settlements) => {
+                    self.merge(settlements).await
+                }
+                action => self.deliver_alone(self.wrap(action, nonce)?).await,
+            }
+        })
     }
 
     fn submit_envelope(&self, envelope: Envelope) -> BoxFuture<'_, Result<Receipt, Unanswered>> {
@@ -284,7 +303,7 @@ impl Backend for Gateway {
             if let Some(refused) = refused {
                 return Ok(refused);
             }
-            self.deliver(envelope).await
+            self.deliver_alone(envelope).await
         })
     }
 

@@ -1,10 +1,12 @@
 //! Who waits for which envelope's outcome on this node.
 //!
 //! An answer leaves only after the entry was applied *here*: the state machine hands every outcome to this
-//! table, which knows whether someone is waiting. Bounded: a full table refuses newcomers, never drops anyone.
+//! table, which knows whether someone is waiting. Requests are bounded by places; one that was merged with others
+//! has a place of its own and no registration. Who has a place is never dropped for a newcomer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ledger::EnvelopeRef;
 use parking_lot::Mutex;
@@ -16,6 +18,7 @@ use super::Receipt;
 #[derive(Debug)]
 pub(crate) struct Waiters {
     limit: usize,
+    places: AtomicUsize,
     table: Mutex<Table>,
 }
 
@@ -23,11 +26,14 @@ pub(crate) struct Waiters {
 struct Table {
     /// By envelope; the number tells registrations of one envelope apart.
     waiting: BTreeMap<EnvelopeRef, BTreeMap<u64, oneshot::Sender<Receipt>>>,
-    registered: usize,
     next: u64,
 }
 
-/// One registration. Dropping it frees its place.
+/// One request under way. Dropping it makes room for another.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Waiters>);
+
+/// One registration. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     waiters: Arc<Waiters>,
@@ -38,42 +44,42 @@ pub(crate) struct Waiter {
 }
 
 impl Waiters {
-    /// A table for at most `limit` registrations.
+    /// A table with places for `limit` requests.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Waiters {
             limit,
+            places: AtomicUsize::new(0),
             table: Mutex::default(),
         })
     }
 
-    /// Waits for an envelope; `None` if the table is full. Several may wait for one envelope: retries.
-    pub(crate) fn register(self: &Arc<Self>, envelope: EnvelopeRef) -> Option<Waiter> {
+    /// A place for one more request; `None` if all are taken.
+    pub(crate) fn place(self: &Arc<Self>) -> Option<Place> {
+        let taken = self.places.fetch_add(1, Ordering::Relaxed);
+        // Counted before it is checked, so that two can't take the last one; the drop gives it back.
+        let place = Place(Arc::clone(self));
+        (taken < self.limit).then_some(place)
+    }
+
+    /// Waits for an envelope. Several may wait for one envelope: retries.
+    pub(crate) fn register(self: &Arc<Self>, envelope: EnvelopeRef) -> Waiter {
         let (sender, receipt) = oneshot::channel();
         let mut table = self.table.lock();
-        if table.registered >= self.limit {
-            return None;
-        }
         let number = table.next;
         table.next += 1;
-        table.registered += 1;
         table.waiting.entry(envelope).or_default().insert(number, sender);
-        Some(Waiter {
+        Waiter {
             waiters: Arc::clone(self),
             envelope,
             number,
             receipt,
-        })
+        }
     }
 
     /// Hands an outcome to all who wait for it. `receipt` is made only if someone does.
     pub(crate) fn deliver(&self, envelope: &EnvelopeRef, receipt: impl FnOnce() -> Receipt) {
-        let senders = {
-            let mut table = self.table.lock();
-            let Some(senders) = table.waiting.remove(envelope) else {
-                return;
-            };
-            table.registered -= senders.len();
-            senders
+        let Some(senders) = self.table.lock().waiting.remove(envelope) else {
+            return;
         };
         let receipt = receipt();
         for sender in senders.into_values() {
@@ -87,9 +93,15 @@ impl Waiters {
         self.table.lock().waiting.keys().copied().collect()
     }
 
-    /// How many wait.
+    /// How many requests have a place.
     pub(crate) fn len(&self) -> usize {
-        self.table.lock().registered
+        self.places.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.places.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -99,12 +111,27 @@ impl Drop for Waiter {
         let Some(senders) = table.waiting.get_mut(&self.envelope) else {
             return;
         };
-        if senders.remove(&self.number).is_some() {
-            let empty = senders.is_empty();
-            table.registered -= 1;
-            if empty {
-                table.waiting.remove(&self.envelope);
-            }
+        if senders.remove(&self.number).is_some() && senders.is_empty() {
+            table.waiting.remove(&self.envelope);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_table_refuses_the_next_and_takes_it_when_one_has_left() {
+        let waiters = Waiters::new(2);
+        let first = waiters.place().expect("room for two");
+        let second = waiters.place().expect("room for two");
+        assert!(waiters.place().is_none());
+        assert!(waiters.place().is_none(), "a refusal takes no place");
+        drop(first);
+        let third = waiters.place().expect("one has left");
+        assert_eq!(waiters.len(), 2);
+        drop((second, third));
+        assert_eq!(waiters.len(), 0);
     }
 }
