@@ -26,6 +26,7 @@ pub(crate) mod actors;
 pub mod alarm;
 pub mod api;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod gateway;
 pub mod identity;
@@ -36,6 +37,7 @@ pub(crate) mod membership;
 pub mod metrics;
 pub mod seams;
 pub mod start;
+pub mod stream;
 
 #[cfg(test)]
 mod start_tests;

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use axum::http::header::{ALLOW, RETRY_AFTER};
+use axum::http::header::{ALLOW, CONNECTION, RETRY_AFTER, UPGRADE};
 use axum::http::{HeaderName, HeaderValue};
 use ledger::{Refusal, Timestamp};
 use serde_json::{Map, Value, json};
@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use super::backend::Unanswered;
 use super::route::Route;
 use super::{json, query};
+use crate::stream::PROTOCOL;
 
 /// What a client may expect to have changed by then, where nothing better is known, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -57,6 +58,13 @@ pub(crate) enum Fault {
     },
     /// The body didn't arrive, or not in time.
     BodyLost,
+    /// What was asked for the stream doesn't ask for it in the way it must.
+    NoUpgrade,
+    /// What came on a stream is no frame.
+    Frame {
+        /// Why not.
+        message: String,
+    },
     /// More settlements than allowed.
     BatchTooLarge {
         /// How many came.
@@ -154,6 +162,11 @@ pub(crate) const CODES: &[(u16, &str, &str)] = &[
     ),
     (400, "malformed_query", "the query or form can't be read"),
     (
+        400,
+        "malformed_frame",
+        "what came on a stream is no frame; the stream ends",
+    ),
+    (
         403,
         "unsigned_refused",
         "the cluster takes signed envelopes only: use envelope.submit",
@@ -227,6 +240,11 @@ pub(crate) const CODES: &[(u16, &str, &str)] = &[
         "the action has no parameter `field`; `known` lists those it has",
     ),
     (
+        426,
+        "upgrade_required",
+        "a stream is asked for with Connection: Upgrade and Upgrade: gridseal-stream/1",
+    ),
+    (
         429,
         "busy",
         "too much is under way; the request had no effect; see Retry-After",
@@ -259,6 +277,8 @@ impl Fault {
             Fault::NotFound { code, .. } => (StatusCode::NOT_FOUND, code),
             Fault::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Fault::BodyLost => (StatusCode::REQUEST_TIMEOUT, "body_lost"),
+            Fault::NoUpgrade => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
+            Fault::Frame { .. } => (StatusCode::BAD_REQUEST, "malformed_frame"),
             Fault::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Fault::BatchTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "batch_too_large"),
             Fault::MediaType { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
@@ -281,7 +301,7 @@ impl Fault {
     }
 
     /// In words.
-    fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         match self {
             Fault::NoSuchAction {
                 name,
@@ -308,6 +328,8 @@ impl Fault {
             Fault::Query(malformed) => format!("{}: {}", malformed.name, malformed.message),
             Fault::BodyTooLarge { limit } => format!("the body is larger than {limit} bytes"),
             Fault::BodyLost => "the body didn't arrive".to_owned(),
+            Fault::NoUpgrade => format!("ask with Connection: Upgrade and Upgrade: {PROTOCOL}"),
+            Fault::Frame { message } => message.clone(),
             Fault::BatchTooLarge { count, limit } => {
                 format!("the batch has {count} settlements; at most {limit} are taken at once")
             }
@@ -403,6 +425,10 @@ impl Fault {
                     .unwrap_or_default()
             }
             Fault::Unanswered(Unanswered::Busy { retry_after }) => vec![retry(*retry_after)],
+            Fault::NoUpgrade => vec![
+                (CONNECTION, HeaderValue::from_static("upgrade")),
+                (UPGRADE, HeaderValue::from_static(PROTOCOL)),
+            ],
             _ if self.status().0 == StatusCode::SERVICE_UNAVAILABLE => {
                 vec![retry(Duration::from_secs(RETRY_AFTER_SECONDS))]
             }

@@ -15,6 +15,7 @@
 //! | `outcome`, `wire` | from the ledger's words to JSON |
 //! | `error` | from what went wrong to a status |
 //! | `openapi` | the document, made of the table and checked in |
+//! | `stream` | settlements in binary frames, past HTTP and JSON |
 //! | `health`, `page` | for operators |
 //!
 //! What always holds: every answer carries the ledger's time (`GridSeal-Now`, and `now` in errors); a write is
@@ -48,6 +49,7 @@ mod params;
 mod query;
 mod route;
 mod settlement;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -109,6 +111,7 @@ pub fn router<B: Backend>(backend: Arc<B>, cluster: &Cluster) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
         .route("/api/openapi.json", get(openapi::serve))
+        .route(crate::stream::PATH, get(stream::open))
         .method_not_allowed_fallback(dispatch)
         .fallback(dispatch)
         .with_state(edge)

@@ -6,6 +6,7 @@ mod node;
 mod packed;
 mod retries;
 mod shapes;
+mod stream;
 mod vectors;
 
 use std::collections::VecDeque;

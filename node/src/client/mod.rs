@@ -1,0 +1,3 @@
+//! Clients of a node.
+
+pub mod stream;
