@@ -146,6 +146,29 @@ fn the_leader_is_killed_under_load_and_nothing_is_lost_or_doubled() {
 }
 
 #[test]
+fn a_leader_whose_process_is_gone_is_not_waited_for() {
+    // For want of heartbeats nobody would stand for election within 50 s.
+    let mut cluster = Plan::nodes(3)
+        .options("[timing]\nelection_min_ms = 20000\nelection_max_ms = 30000\n")
+        .start();
+    let last = Load::run_while(&mut cluster, 4, |cluster, load| {
+        for _ in 0..3 {
+            load.wait_for(40);
+            let leader = cluster.leader(&cluster.ids());
+            cluster.kill9(leader);
+            let others: Vec<u64> = cluster.ids().into_iter().filter(|&id| id != leader).collect();
+            eventually("another leads", Duration::from_secs(30), || {
+                let status = cluster.status(others[0])?;
+                status["leader"].as_u64().filter(|leader| others.contains(leader))
+            });
+            load.wait_for(40);
+            cluster.restart(leader);
+        }
+    });
+    assert_complete(&cluster, &last);
+}
+
+#[test]
 fn all_nodes_are_killed_at_once_and_everything_acknowledged_is_there() {
     let mut cluster = Plan::nodes(3).start();
     let last = Load::run_while(&mut cluster, 4, |cluster, load| {

@@ -79,8 +79,12 @@ pub struct Timing {
 pub struct Log {
     /// Entries between two snapshots.
     pub snapshot_after_entries: u64,
+    /// Bytes of entries between two snapshots, unless the last snapshot was larger; whichever comes first.
+    pub snapshot_after_bytes: u64,
     /// Entries kept behind a snapshot.
     pub keep_entries: u64,
+    /// Bytes of entries kept behind a snapshot, at most.
+    pub keep_bytes: u64,
     /// Size of a preallocated log file, bytes.
     pub segment_bytes: u64,
 }
@@ -110,9 +114,9 @@ pub struct Sealing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            heartbeat_ms: 100,
-            election_min_ms: 400,
-            election_max_ms: 800,
+            heartbeat_ms: 50,
+            election_min_ms: 250,
+            election_max_ms: 350,
             request_ms: 10_000,
         }
     }
@@ -122,7 +126,9 @@ impl Default for Log {
     fn default() -> Self {
         Self {
             snapshot_after_entries: 10_000,
+            snapshot_after_bytes: 256 << 20,
             keep_entries: 2_000,
+            keep_bytes: 256 << 20,
             segment_bytes: 32 << 20,
         }
     }
@@ -372,7 +378,12 @@ impl Located<'_> {
             "snapshot_after_entries",
             Rule::between(log.snapshot_after_entries, 1, 1_000_000_000),
         )?;
+        check(
+            "snapshot_after_bytes",
+            Rule::between(log.snapshot_after_bytes, 1 << 20, 1 << 40),
+        )?;
         check("keep_entries", Rule::between(log.keep_entries, 0, 1_000_000_000))?;
+        check("keep_bytes", Rule::between(log.keep_bytes, 0, 1 << 40))?;
         check(
             "segment_bytes",
             Rule::between(log.segment_bytes, 64 << 10, 1 << 30),
@@ -550,12 +561,12 @@ mod tests {
                 "c.toml:7: timing.heartbeat_ms: expected 5 to",
             ),
             (
-                "[timing]\nelection_min_ms = 150",
-                "c.toml:6: timing.election_min_ms: expected at least two heartbeats (200 ms)",
+                "[timing]\nelection_min_ms = 75",
+                "c.toml:6: timing.election_min_ms: expected at least two heartbeats (100 ms)",
             ),
             (
-                "[timing]\nelection_max_ms = 300",
-                "c.toml:6: timing.election_max_ms: expected more than election_min_ms (400)",
+                "[timing]\nelection_max_ms = 200",
+                "c.toml:6: timing.election_max_ms: expected more than election_min_ms (250)",
             ),
             (
                 "[limits]\nbatch = 0",

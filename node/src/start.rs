@@ -245,6 +245,7 @@ async fn finish(
                     .contains(&PublicKey(key.verifying_key().to_bytes()))
         }),
         waiters,
+        merging: gateway::Merging::default(),
         offers,
         readers: gateway::start_barrier(replica.clone(), patience),
         entropy: Arc::clone(&seams.entropy),
@@ -385,7 +386,9 @@ fn raft_config(
     config.timing.election_min = Duration::from_millis(cluster.timing.election_min_ms);
     config.timing.election_max = Duration::from_millis(cluster.timing.election_max_ms);
     config.snapshots.every_entries = cluster.log.snapshot_after_entries;
+    config.snapshots.every_bytes = cluster.log.snapshot_after_bytes;
     config.snapshots.keep_entries = cluster.log.keep_entries;
+    config.snapshots.keep_bytes = usize::try_from(cluster.log.keep_bytes).unwrap_or(usize::MAX);
     config.log.segment_bytes = cluster.log.segment_bytes;
     config
 }

@@ -11,7 +11,8 @@
 //!
 //! client → node
 //!   1 settle     key · action         key: 0, or 1 · nonce [16]
-//!                                     action: canonical, a Settle: 4 · count u32 · count × settlement
+//!                                     action: canonical: 4 · count u32 · count × settlement,
+//!                                             or 14 · a packed batch (see `ledger::roster`)
 //!                                     settlement: meter text · epoch i64 · consumption i64 · label text ·
 //!                                                 co2eq i64 · autoseal: 0, or 1 · epochs u64
 //!   2 envelope   canonical envelope, any action, signed by the client
@@ -29,7 +30,7 @@
 //!
 //! `done` names the statements `index.first` up to `index.(first + count − 1)`, one a settlement, in order; for other
 //! actions `first` and `count` are 0. What became of an `autoseal` is not told here; `balancing.isSealed` knows.
-//! `failed` has the status and code that HTTP would give (README, "Errors"). `now` is the ledger's time in milliseconds.
+//! `failed` has the status and code that HTTP would give (`/api/openapi.json` lists them). `now` is the ledger's time in milliseconds.
 //!
 //! What always holds: an answer comes after the entry is applied on the node that was asked. If the connection ends,
 //! what was not answered is unknown, as after HTTP's 504. A frame that isn't one is answered under its number (0
@@ -132,7 +133,7 @@ pub enum Question {
     Settle {
         /// Makes a retry harmless.
         nonce: Option<Nonce>,
-        /// The canonical bytes of an `Action::Settle`.
+        /// The canonical bytes of an `Action::Settle` or `Action::SettleRoster`.
         action: Bytes,
     },
     /// The canonical bytes of a signed envelope.

@@ -20,8 +20,12 @@ use crate::config::SnapshotPolicy;
 use crate::error::{Fault, FaultKind};
 use crate::fault::Faults;
 use crate::machine::{Capture, Committed, Payload, StateMachine};
+use crate::runtime::aside;
 use crate::snapshot::{Draft, Shelf, SnapshotFile};
 use crate::types::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+
+/// A batch of this many payload bytes is applied aside: it takes longer than going there.
+const LARGE_BATCH: usize = 16 << 10;
 
 /// What openraft hands around as a snapshot's data.
 pub(crate) enum SnapshotData {
@@ -88,7 +92,7 @@ impl Applier {
             faults,
         };
         if let Some((meta, file)) = newest {
-            applier.restore(meta, file).await?;
+            applier.restore(meta, file, true).await?;
         }
         Ok(applier)
     }
@@ -103,7 +107,7 @@ impl Applier {
         self.due.notified().await;
     }
 
-    async fn restore(&self, meta: SnapshotMeta, file: SnapshotFile) -> Result<(), Fault> {
+    async fn restore(&self, meta: SnapshotMeta, file: SnapshotFile, starting: bool) -> Result<(), Fault> {
         let body = file.load().await.map_err(|e| Fault {
             kind: FaultKind::Disk,
             message: e.to_string(),
@@ -111,7 +115,10 @@ impl Applier {
         // One that covers no entry is the state that every machine begins with.
         if let Some(last) = meta.last_log_id {
             let mut applied = self.applied.lock();
-            applied.machine.restore(body, last.index()).map_err(|e| Fault {
+            let restore = || applied.machine.restore(body, last.index());
+            // Before the start nothing goes on beside.
+            let restored = if starting { restore() } else { aside(restore) };
+            restored.map_err(|e| Fault {
                 kind: FaultKind::Machine,
                 message: format!("{}: {e}", file.path),
             })?;
@@ -155,7 +162,8 @@ impl Applier {
             .collect();
         applied.machine.apply(committed);
         applied.last = Some(last);
-        let due = applied.bytes >= self.due_bytes;
+        let newest = self.newest.lock().as_ref().map_or(0, |(_, file)| file.body_bytes);
+        let due = applied.bytes >= self.due_bytes.max(newest);
         drop(applied);
         self.progress.send_replace(Some(last.index()));
         if due {
@@ -207,7 +215,11 @@ impl RaftStateMachine<TypeConfig> for Applier {
                     }
                 }
             }
-            self.apply_batch(batch);
+            if bytes < LARGE_BATCH {
+                self.apply_batch(batch);
+            } else {
+                aside(|| self.apply_batch(batch));
+            }
             for responder in responders {
                 responder.send(());
             }
@@ -226,7 +238,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
             last_log_id: applied.last,
             last_membership: applied.membership.clone(),
         };
-        let capture = applied.machine.snapshot();
+        let capture = aside(|| applied.machine.snapshot());
         Builder {
             capture: Mutex::new(Some(capture)),
             meta,
@@ -239,7 +251,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
             SnapshotData::Stored(file) => (meta.clone(), file),
             SnapshotData::Received(draft) => self.shelf.finish(*draft).await.map_err(|e| self.fail(e))?,
         };
-        self.restore(meta, file).await.map_err(|fault| {
+        self.restore(meta, file, false).await.map_err(|fault| {
             let error = io::Error::other(fault.message.clone());
             self.faults.report(fault);
             error
@@ -267,7 +279,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> io::Result<Snapshot<SnapshotData>> {
         let capture = self.capture.lock().take();
         let body = match capture {
-            Some(encode) => encode(),
+            Some(encode) => aside(encode),
             None => return Err(io::Error::other("a snapshot is built once")),
         };
         if planted!("snapshot-index-ahead") {

@@ -89,16 +89,19 @@ impl Config {
 
 /// Heartbeats, elections, deadlines.
 ///
-/// A follower stands for election when it heard nothing for `election_min..election_max`; killing a leader
-/// costs about twice `election_max` until the next one serves. A sync that takes 50 ms now and then must not
-/// look like death: the election timeout spans several heartbeats and several such syncs.
+/// A follower protects the leader it heard from for `election_max`, and stands for election when after that it
+/// heard nothing for another `election_min..election_max`. So a leader that falls silent is replaced after about twice
+/// `election_max`, and one that stalls for less than `election_max + election_min` stays. A leader whose process ends
+/// is not silent: its port refuses, and it is replaced at once.
+///
+/// Syncs of 50 ms don't count: a request renews the timer when it arrives, not when it is on disk.
 #[derive(Debug, Clone)]
 pub struct Timing {
-    /// Between two heartbeats of a leader. Default 75 ms.
+    /// Between two heartbeats of a leader. Default 50 ms.
     pub heartbeat: Duration,
-    /// Shortest silence before an election. Default 300 ms.
+    /// Shortest silence before an election, beyond `election_max`. Default 250 ms.
     pub election_min: Duration,
-    /// Longest silence before an election. Default 600 ms.
+    /// Longest silence before an election, beyond itself. Default 350 ms.
     pub election_max: Duration,
     /// Until a peer must have accepted a connection and said hello. Default 500 ms.
     pub connect: Duration,
@@ -116,9 +119,9 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Timing {
-            heartbeat: Duration::from_millis(75),
-            election_min: Duration::from_millis(300),
-            election_max: Duration::from_millis(600),
+            heartbeat: Duration::from_millis(50),
+            election_min: Duration::from_millis(250),
+            election_max: Duration::from_millis(350),
             connect: Duration::from_millis(500),
             append: Duration::from_secs(2),
             snapshot_chunk: Duration::from_secs(10),
@@ -136,11 +139,14 @@ impl Default for Timing {
 pub struct SnapshotPolicy {
     /// Entries applied since the last snapshot. Default 20,000. 0 means never by count.
     pub every_entries: u64,
-    /// Payload bytes applied since the last snapshot. Default 256 MiB. 0 means never by size.
+    /// Payload bytes applied since the last snapshot, or the size of that snapshot if it is larger: so that no
+    /// more is written for snapshots than for the log. Default 256 MiB. 0 means never by size.
     pub every_bytes: u64,
     /// Entries that stay in the log behind a snapshot, so that a follower that was away for a moment needs
     /// no snapshot. Default 2,000.
     pub keep_entries: u64,
+    /// Payload bytes that stay at most, however few entries they are. Default 256 MiB.
+    pub keep_bytes: usize,
     /// Bytes of one chunk on the wire. Default 256 KiB.
     pub chunk_bytes: usize,
 }
@@ -151,6 +157,7 @@ impl Default for SnapshotPolicy {
             every_entries: 20_000,
             every_bytes: 256 << 20,
             keep_entries: 2_000,
+            keep_bytes: 256 << 20,
             chunk_bytes: 256 << 10,
         }
     }

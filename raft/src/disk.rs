@@ -65,6 +65,16 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// What the file system says; see the module on failed syncs.
     fn sync_dir<'a>(&'a self, dir: &'a str) -> BoxFuture<'a, io::Result<()>>;
+
+    /// Runs the log's writer, which does nothing but wait for work, write and sync: an implementation whose
+    /// calls block may give it a thread. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    fn run_writer(&self, writer: BoxFuture<'static, ()>) -> io::Result<()> {
+        tokio::spawn(writer);
+        Ok(())
+    }
 }
 
 /// An open file. Calls on one file may run at once; the caller orders those that must not.

@@ -7,7 +7,7 @@
 //! - A vote is on disk before `save_vote` returns. `append` returns at once; its callback comes after the
 //!   sync. Truncations and purges return at once too: whatever is reported durable after them lies behind them
 //!   in the queue.
-//! - `save_committed` rides on the next batch, or is written after a tenth of a second of idleness. After a
+//! - `save_committed` wakes nobody: it rides on the next batch, or is written after a tenth of a second of idleness. After a
 //!   crash the machine is brought up to the last mark that was saved; a node that wants more must ask the
 //!   leader ([`crate::Replica::read_barrier`]).
 
@@ -67,7 +67,7 @@ impl LogStore {
         let index = Arc::new(Mutex::new(Index::new(&mut recovered, policy.cache_bytes)));
         let written = Arc::clone(&index);
         let (writer, task) = Writer::open(
-            disk,
+            Arc::clone(&disk),
             identity,
             policy.segment_bytes,
             &mut recovered,
@@ -75,13 +75,18 @@ impl LogStore {
             on_poison,
         )
         .await?;
-        tokio::spawn(task);
+        disk.run_writer(Box::pin(task))?;
         Ok(LogStore {
             index,
             writer,
             identity,
             chunk_bytes: policy.max_batch_bytes,
         })
+    }
+
+    /// The last entry that may go if about `bytes` are to stay up to `last`; none, if there are no more.
+    pub(crate) fn beyond(&self, last: u64, bytes: usize) -> Option<u64> {
+        self.index.lock().beyond(last, bytes)
     }
 
     /// Whose log it is.
@@ -249,7 +254,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         let Some(committed) = committed else { return Ok(()) };
         self.index.lock().committed = Some(committed);
-        self.writer.send(Op::Committed(committed))
+        self.writer.committed(committed)
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {

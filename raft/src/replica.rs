@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::{ChangeMembers, Raft};
 use tokio::sync::{mpsc, watch};
@@ -137,7 +138,17 @@ impl Replica {
             log.clone(),
             applier.clone(),
         );
-        let raft = seeds.scope(starting).await.map_err(|fatal| fault_of(&fatal))?;
+        // In a task: committed entries are applied again here, and where the caller runs (a `LocalSet`, perhaps) large
+        // ones couldn't be computed aside.
+        let scoped = seeds.clone();
+        let started = tokio::spawn(async move { scoped.scope(starting).await }).await;
+        let raft = match started {
+            Ok(started) => started.map_err(|fatal| fault_of(&fatal))?,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(cancelled) => return Err(disk_fault(&io::Error::other(cancelled)).into()),
+            },
+        };
 
         let served = Served {
             context: Arc::clone(&context),
@@ -159,6 +170,13 @@ impl Replica {
             applied.clone(),
             Arc::clone(&status),
             faults.clone(),
+        );
+        supervisor::purge_by_size(
+            &seeds,
+            raft.clone(),
+            log.clone(),
+            status_rx.clone(),
+            config.snapshots.keep_bytes,
         );
         supervisor::forget_removed(&seeds, Arc::clone(&context), status_rx.clone(), faults.clone());
         let fault = faults.watch();
@@ -432,12 +450,19 @@ impl Replica {
             .map_err(|_| WaitError::Stopped)
     }
 
-    /// The newest status.
+    /// The status now.
     pub fn status(&self) -> Status {
-        self.0.status.borrow().clone()
+        let shown = self.0.status.borrow();
+        if shown.role == Role::Stopped {
+            return shown.clone();
+        }
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        supervisor::to_status(&metrics, *self.0.applied.borrow())
     }
 
-    /// Every change of the status, the newest only.
+    /// Every change of the status, the newest only: of leader and members at once, of progress within some
+    /// hundredths of a second.
     pub fn watch_status(&self) -> watch::Receiver<Status> {
         self.0.status.clone()
     }

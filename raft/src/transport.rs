@@ -20,6 +20,7 @@
 //!           count × (entry head · payload length u32 · payload)
 //!   answer  0 · optional matching log id   or   1 · conflicting log id   or   2 · higher vote
 //! control   1 vote, 2 pre-vote or 3 transfer · postcard        answer: 0 · postcard, or 1 · what failed
+//!           (sent right behind the hello)
 //! snapshot  1 begin · vote · body length u64 · body crc u32 · postcard meta
 //!           2 chunk · bytes                                    answer: 0, or 1 · what failed
 //!           3 end                                              answer: 0 · vote, or 1 · what failed
@@ -40,6 +41,7 @@ mod frame;
 mod hello;
 mod server;
 mod snapshot;
+mod suspect;
 mod wire;
 
 use std::sync::Arc;

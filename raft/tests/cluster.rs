@@ -168,11 +168,16 @@ async fn a_node_that_was_away_for_longer_than_the_log_reaches_back_gets_a_snapsh
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn snapshots_are_taken_and_log_is_purged_by_count_and_by_size() {
-    for by_size in [false, true] {
+    for (every_entries, every_bytes, keep_entries, keep_bytes) in [
+        (20, 0, 5, usize::MAX),
+        (0, 20_000, 5, usize::MAX),
+        (20, 0, 1_000, 5_000),
+    ] {
         let mut group = Group::start([1], move |config| {
-            config.snapshots.every_entries = if by_size { 0 } else { 20 };
-            config.snapshots.every_bytes = if by_size { 20_000 } else { 0 };
-            config.snapshots.keep_entries = 5;
+            config.snapshots.every_entries = every_entries;
+            config.snapshots.every_bytes = every_bytes;
+            config.snapshots.keep_entries = keep_entries;
+            config.snapshots.keep_bytes = keep_bytes;
             config.log.segment_bytes = 8 << 10;
         })
         .await;

@@ -213,6 +213,7 @@ async fn settle(edge: &Edge, nonce: Option<ledger::Nonce>, bytes: &[u8]) -> Resu
         .map_err(|error| malformed("settlements", bytes, &format!("a canonical Settle ({error})")))?;
     match &action {
         Action::Settle { settlements } => bounded(edge, settlements.len())?,
+        Action::SettleRoster { batch } => bounded(edge, batch.rows.len())?,
         _ => return Err(malformed("settlements", bytes, "a Settle; others are signed")),
     }
     accepted(edge.backend.submit(action, nonce).await?)

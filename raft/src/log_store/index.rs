@@ -129,6 +129,16 @@ impl Index {
         self.purged = Some(upto);
     }
 
+    /// The last entry that may go if about `bytes` are to stay up to `last`; none, if there are no more.
+    pub(super) fn beyond(&self, last: u64, bytes: usize) -> Option<u64> {
+        let mut kept = 0usize;
+        let slots = self.slots.range(..self.position(last.saturating_add(1)));
+        slots.rev().find_map(|slot| {
+            kept = kept.saturating_add(slot.bytes);
+            (kept > bytes).then(|| slot.log_id.index())
+        })
+    }
+
     /// Entries are on disk: they may leave memory when it runs short.
     pub(super) fn written(&mut self, places: Vec<(LogId, Place)>) {
         for (log_id, place) in places {

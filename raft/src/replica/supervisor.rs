@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Raft, RaftMetrics, ServerState};
@@ -29,7 +30,38 @@ pub(super) fn snapshot_by_size(seeds: &Seeds, raft: Raft<TypeConfig, Applier>, a
     });
 }
 
-/// Keeps the status up to date, and reports it when openraft stops by itself.
+/// Drops log behind each new snapshot that is larger than what should stay. (By count openraft does it.)
+pub(super) fn purge_by_size(
+    seeds: &Seeds,
+    raft: Raft<TypeConfig, Applier>,
+    log: LogStore,
+    mut status: watch::Receiver<Status>,
+    keep_bytes: usize,
+) {
+    seeds.spawn(async move {
+        let mut purged = None;
+        loop {
+            let covered = status.borrow_and_update().snapshot;
+            if covered > purged {
+                purged = covered;
+                if let Some(beyond) = covered.and_then(|covered| log.beyond(covered, keep_bytes))
+                    && raft.trigger().purge_log(beyond).await.is_err()
+                {
+                    return;
+                }
+            }
+            if status.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// How long progress gathers before the status is made anew.
+const PROGRESS: Duration = Duration::from_millis(20);
+
+/// Keeps the status up to date, and reports it when openraft stops by itself. Who leads and who is a member is told
+/// at once. Progress, which changes several times an entry, is told now and then: each time wakes all who watch.
 pub(super) fn mirror_status(
     seeds: &Seeds,
     raft: &Raft<TypeConfig, Applier>,
@@ -38,10 +70,12 @@ pub(super) fn mirror_status(
     faults: Faults,
 ) {
     let mut metrics = raft.metrics();
+    let mut server = raft.server_metrics();
     seeds.spawn(async move {
+        let mut gone = false;
         loop {
             let (seen, stopped) = {
-                let metrics = metrics.borrow_watched();
+                let metrics = metrics.borrow_and_update();
                 (
                     to_status(&metrics, *applied.borrow_and_update()),
                     metrics.running_state.clone().err(),
@@ -58,11 +92,25 @@ pub(super) fn mirror_status(
                 }
                 return;
             }
-            tokio::select! {
-                biased;
-                changed = metrics.changed() => if changed.is_err() { return },
-                changed = applied.changed() => if changed.is_err() { return },
+            if gone {
+                return;
             }
+            let progress = async {
+                let alive = tokio::select! {
+                    biased;
+                    changed = metrics.changed() => changed.is_ok(),
+                    changed = applied.changed() => changed.is_ok(),
+                };
+                tokio::time::sleep(PROGRESS).await;
+                alive
+            };
+            let alive = tokio::select! {
+                biased;
+                changed = server.changed() => changed.is_ok(),
+                alive = progress => alive,
+            };
+            // Once more around, for openraft's last words.
+            gone = !alive;
         }
     });
 }
@@ -92,7 +140,8 @@ pub(super) fn forget_removed(
     });
 }
 
-fn to_status(metrics: &RaftMetrics<TypeConfig>, applied: Option<u64>) -> Status {
+/// What openraft and the applier show, in our words.
+pub(super) fn to_status(metrics: &RaftMetrics<TypeConfig>, applied: Option<u64>) -> Status {
     let membership = metrics.membership_config.membership();
     let index = |log_id: &Option<crate::types::LogId>| log_id.map(|log_id| log_id.index());
     Status {

@@ -11,23 +11,22 @@ use futures::{Stream, StreamExt};
 use openraft::errors::{NetworkError, RPCError, Timeout, Unreachable};
 use openraft::network::RPCTypes;
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
-use tokio::sync::mpsc;
+use tokio::io::ReadHalf;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::sync::PollSender;
 
 use super::client::PeerClient;
 use super::frame::Frames;
 use super::hello::{self, Lane};
 use super::wire;
 use crate::codec;
+use crate::network::BoxStream;
 use crate::types::TypeConfig;
 
 /// Requests under way to one peer. Two full batches keep the pipe filled; small ones need some more.
 const WINDOW: usize = 32;
 /// Payload bytes under way to one peer, unless a single request is larger.
 const WINDOW_BYTES: usize = 8 << 20;
-/// Requests that a follower takes before it has answered the first.
-const SERVER_WINDOW: usize = 2 * WINDOW;
 
 pub(super) type Answer = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 
@@ -191,60 +190,82 @@ where
 
 /// Serves appends until the leader closes, or openraft ends the stream because it refused one.
 ///
+/// openraft reads the requests off the connection in a task of its own, which bounds those that are open; this one
+/// only writes answers. A task between the two would be one more to wake for each record.
+///
 /// # Errors
 /// What broke the connection.
-pub(super) async fn serve<A, F>(mut frames: Frames, append: F) -> io::Result<()>
+pub(super) async fn serve<A, F>(frames: Frames, append: F) -> io::Result<()>
 where
-    F: FnOnce(ReceiverStream) -> A,
+    F: FnOnce(Requests) -> A,
     A: Stream<Item = io::Result<StreamAppendResult<TypeConfig>>> + Send,
 {
-    let (tx, rx) = mpsc::channel(SERVER_WINDOW);
-    let mut requests = PollSender::new(tx);
-    let mut answers = std::pin::pin!(append(ReceiverStream(rx)));
-    let mut open = 0usize;
+    let (reading, mut writing) = frames.split();
+    let (ended, mut end) = oneshot::channel();
+    let (_serving, served) = oneshot::channel();
+    let requests = Requests {
+        frames: reading,
+        ended: Some(ended),
+        served,
+    };
+    let mut answers = std::pin::pin!(append(requests));
     let mut last = false;
     poll_fn(move |cx| {
-        loop {
-            while !last && let Poll::Ready(answer) = answers.as_mut().poll_next(cx) {
-                match answer {
-                    Some(answer) => {
-                        let answer = answer?;
-                        last = answer.is_err();
-                        frames.queue([wire::encode_append_answer(&answer)])?;
-                        open = open.saturating_sub(1);
-                    }
-                    None => last = true,
+        while !last && let Poll::Ready(answer) = answers.as_mut().poll_next(cx) {
+            match answer {
+                Some(answer) => {
+                    let answer = answer?;
+                    last = answer.is_err();
+                    writing.queue([wire::encode_append_answer(&answer)])?;
                 }
-            }
-            let flushed = frames.poll_flush(cx)?;
-            if last {
-                return flushed.map(Ok);
-            }
-            // A slot first, then the request: what has been read must have somewhere to go.
-            if open >= SERVER_WINDOW || requests.poll_reserve(cx).is_pending() {
-                return Poll::Pending;
-            }
-            match frames.poll_next(cx)? {
-                Poll::Ready(Some(frame)) => {
-                    let request = wire::decode_append(frame).map_err(io::Error::other)?;
-                    requests.send_item(request).map_err(io::Error::other)?;
-                    open += 1;
-                }
-                Poll::Ready(None) => return Poll::Ready(Ok(())),
-                Poll::Pending => return Poll::Pending,
+                None => last = true,
             }
         }
+        let flushed = writing.poll_flush(cx)?;
+        if last {
+            // The leader closes in its turn, which ends the reading half.
+            std::task::ready!(flushed);
+            return writing.poll_shutdown(cx);
+        }
+        // The leader is gone: nobody waits for the answers that are still due.
+        Pin::new(&mut end).poll(cx).map(|end| end.unwrap_or(Ok(())))
     })
     .await
 }
 
 /// The requests of one connection, as openraft wants them.
-pub(super) struct ReceiverStream(mpsc::Receiver<AppendEntriesRequest<TypeConfig>>);
+pub(super) struct Requests {
+    frames: Frames<ReadHalf<BoxStream>>,
+    /// Hears why there are no more.
+    ended: Option<oneshot::Sender<io::Result<()>>>,
+    /// Ends with the task that writes answers.
+    served: oneshot::Receiver<()>,
+}
 
-impl Stream for ReceiverStream {
+impl Stream for Requests {
     type Item = AppendEntriesRequest<TypeConfig>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(cx)
+        let Requests {
+            frames,
+            ended,
+            served,
+        } = &mut *self;
+        if Pin::new(served).poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        let end = match std::task::ready!(frames.poll_next(cx)) {
+            Ok(Some(frame)) => match wire::decode_append(frame) {
+                Ok(request) => return Poll::Ready(Some(request)),
+                Err(malformed) => Err(io::Error::other(malformed)),
+            },
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Some(ended) = ended.take() {
+            // The other task may have gone first.
+            let _ = ended.send(end);
+        }
+        Poll::Ready(None)
     }
 }

@@ -67,18 +67,22 @@ impl PeerClient {
         question: &Q,
         option: &RPCOption,
     ) -> Result<A, RpcError> {
-        let deadline = option.soft_ttl();
-        let mut frames = hello::within(
-            deadline,
-            "dialing",
-            hello::dial(&self.context, self.target, &self.addr.0, Lane::Control),
-        )
-        .await
-        .map_err(|e| RPCError::Unreachable(Unreachable::new(&e)))?;
+        // openraft itself gives up at the hard limit.
+        let deadline = option.hard_ttl();
         let mut body = BytesMut::new();
         body.put_u8(kind);
         body.put_slice(&codec::encode_postcard(question));
-        let answer = hello::within(deadline, "the answer", frames.ask([body.freeze()]))
+        let dialing = hello::dial_with(
+            &self.context,
+            self.target,
+            &self.addr.0,
+            Lane::Control,
+            body.freeze(),
+        );
+        let mut frames = hello::within(deadline, "dialing", dialing)
+            .await
+            .map_err(|e| RPCError::Unreachable(Unreachable::new(&e)))?;
+        let answer = hello::within(deadline, "the answer", frames.next())
             .await
             .map_err(|e| {
                 if e.kind() == io::ErrorKind::TimedOut {

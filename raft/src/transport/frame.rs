@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crc32c::crc32c_append;
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf, WriteHalf};
 
 use crate::network::BoxStream;
 
@@ -17,9 +17,9 @@ const READ_BYTES: usize = 64 << 10;
 /// Pieces handed to one vectored write.
 const PIECES: usize = 32;
 
-/// A connection that carries frames.
-pub(super) struct Frames {
-    stream: BoxStream,
+/// A connection that carries frames, or one half of one.
+pub(super) struct Frames<S = BoxStream> {
+    stream: S,
     inbox: BytesMut,
     outbox: VecDeque<Bytes>,
     max_frame: usize,
@@ -40,6 +40,33 @@ impl Frames {
         self.max_frame = max_frame;
     }
 
+    /// The reading and the writing half, for two tasks.
+    pub(super) fn split(self) -> (Frames<ReadHalf<BoxStream>>, Frames<WriteHalf<BoxStream>>) {
+        let (reading, writing) = tokio::io::split(self.stream);
+        let reading = Frames {
+            stream: reading,
+            inbox: self.inbox,
+            outbox: VecDeque::new(),
+            max_frame: self.max_frame,
+        };
+        let writing = Frames {
+            stream: writing,
+            inbox: BytesMut::new(),
+            outbox: self.outbox,
+            max_frame: self.max_frame,
+        };
+        (reading, writing)
+    }
+
+    /// Sends one frame and waits for one.
+    pub(super) async fn ask(&mut self, parts: impl IntoIterator<Item = Bytes>) -> io::Result<Bytes> {
+        self.queue(parts)?;
+        self.flush().await?;
+        self.next().await
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Frames<S> {
     /// Queues a frame made of these parts, which are not copied.
     ///
     /// # Errors
@@ -100,10 +127,22 @@ impl Frames {
         }
     }
 
+    /// [`Frames::poll_flush`], awaited.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Says that nothing follows.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl<S: AsyncRead + Unpin> Frames<S> {
     /// The body of the next frame; `None` when the peer has closed between two frames.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         loop {
-            let missing = match self.split()? {
+            let missing = match self.cut()? {
                 Ok(body) => return Poll::Ready(Ok(Some(body))),
                 Err(missing) => missing,
             };
@@ -124,7 +163,7 @@ impl Frames {
     }
 
     /// Takes a frame from what has arrived, or says how many bytes are missing at least.
-    fn split(&mut self) -> io::Result<Result<Bytes, usize>> {
+    fn cut(&mut self) -> io::Result<Result<Bytes, usize>> {
         let Some(head) = self.inbox.get(..HEAD_BYTES) else {
             return Ok(Err(HEAD_BYTES - self.inbox.len()));
         };
@@ -147,24 +186,12 @@ impl Frames {
         Ok(Ok(body))
     }
 
-    /// [`Frames::poll_flush`], awaited.
-    pub(super) async fn flush(&mut self) -> io::Result<()> {
-        std::future::poll_fn(|cx| self.poll_flush(cx)).await
-    }
-
     /// [`Frames::poll_next`], awaited; the peer must not have closed.
     pub(super) async fn next(&mut self) -> io::Result<Bytes> {
         match std::future::poll_fn(|cx| self.poll_next(cx)).await? {
             Some(body) => Ok(body),
             None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed")),
         }
-    }
-
-    /// Sends one frame and waits for one.
-    pub(super) async fn ask(&mut self, parts: impl IntoIterator<Item = Bytes>) -> io::Result<Bytes> {
-        self.queue(parts)?;
-        self.flush().await?;
-        self.next().await
     }
 }
 

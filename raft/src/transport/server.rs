@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::client::{PRE_VOTE, TRANSFER, VOTE, split_control};
 use super::frame::Frames;
 use super::hello::{self, Lane};
-use super::{Context, append, caller, snapshot, wire};
+use super::{Context, append, caller, snapshot, suspect, wire};
 use crate::applier::{Applier, SnapshotData};
 use crate::codec;
 use crate::network::{BoxStream, Listener};
@@ -60,7 +60,11 @@ impl Served {
             }
         };
         let ended = match lane {
-            Lane::Append => self.appends(frames).await,
+            Lane::Append => {
+                let ended = self.appends(frames).await;
+                suspect::lost(&self.context, &self.raft, from).await;
+                ended
+            }
             Lane::Control => self.control(frames).await,
             Lane::Snapshot => self.snapshot(frames, from).await,
             Lane::Call => caller::serve(&self.context, frames, from, &self.service).await,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use openraft::storage::IOFlushed;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -25,7 +26,7 @@ const BATCH_BYTES: usize = 8 << 20;
 /// Zeros written and synced at once when a segment is prepared.
 const PREPARE_BYTES: u64 = 1 << 20;
 
-/// How long a commit mark may wait for a batch to ride on.
+/// How long a commit mark may wait for a batch to ride on, about.
 const COMMIT_LINGER: Duration = Duration::from_millis(100);
 
 /// One change to make durable, and whom to tell.
@@ -34,8 +35,6 @@ pub(crate) enum Op {
     Append(Vec<Entry>, IOFlushed<TypeConfig>),
     /// The last entry that stays.
     Truncate(Option<LogId>),
-    /// Rides on the next batch; only the newest counts.
-    Committed(LogId),
     /// The last entry that goes.
     Purge(LogId),
     /// Answers when all before it is durable.
@@ -57,8 +56,13 @@ pub(crate) struct Writer {
     segment_bytes: u64,
     /// What the next segment's checkpoint says.
     state: Checkpoint,
+    marks: Marks,
+    /// Changes taken from the queue.
+    received: u64,
     /// A commit mark that no batch has carried yet.
     unsaved_commit: bool,
+    /// The last entry written since the opening.
+    last_written: Option<u64>,
     /// Oldest first; the last one is written to.
     segments: VecDeque<Kept>,
     offset: u64,
@@ -75,17 +79,44 @@ struct Spare {
     file: Arc<dyn DiskFile>,
 }
 
+/// The newest commit mark, beside the queue: it rides on the next batch and must wake nobody. It stands behind all
+/// changes that were queued before it, for a mark must not be on disk before what it marks.
+type Marks = Arc<Mutex<Mark>>;
+
+#[derive(Default)]
+struct Mark {
+    /// Changes queued so far.
+    sent: u64,
+    /// The mark, and how many changes were queued before it.
+    committed: Option<(u64, LogId)>,
+}
+
 /// The queue to the writer, which ends with the last of them, or when it is told to close.
 #[derive(Clone)]
-pub(crate) struct WriterHandle(mpsc::UnboundedSender<Op>);
+pub(crate) struct WriterHandle {
+    queue: mpsc::UnboundedSender<Op>,
+    marks: Marks,
+}
 
 impl WriterHandle {
     /// Queues a change. Not bounded: openraft bounds what is under way by its own windows and waits for
     /// votes; what is queued here is in memory already.
     pub(crate) fn send(&self, op: Op) -> io::Result<()> {
-        self.0
+        // Counted first: a mark that is set meanwhile waits for one change more, never for one less.
+        self.marks.lock().sent += 1;
+        self.queue
             .send(op)
             .map_err(|_| io::Error::other("the log's writer has stopped"))
+    }
+
+    /// Says what is committed; only the newest counts.
+    pub(crate) fn committed(&self, log_id: LogId) -> io::Result<()> {
+        let mut marks = self.marks.lock();
+        marks.committed = Some((marks.sent, log_id));
+        if self.queue.is_closed() {
+            return Err(io::Error::other("the log's writer has stopped"));
+        }
+        Ok(())
     }
 }
 
@@ -104,7 +135,10 @@ impl Writer {
             identity,
             segment_bytes,
             state: recovered.state.clone(),
+            marks: Marks::default(),
+            received: 0,
             unsaved_commit: false,
+            last_written: None,
             segments: std::mem::take(&mut recovered.segments),
             offset: 0,
             next_segment: recovered.next_segment,
@@ -115,21 +149,31 @@ impl Writer {
         };
         writer.rotate().await?;
         let (tx, rx) = mpsc::unbounded_channel();
-        Ok((WriterHandle(tx), writer.run(rx)))
+        let handle = WriterHandle {
+            queue: tx,
+            marks: Arc::clone(&writer.marks),
+        };
+        Ok((handle, writer.run(rx)))
     }
 
     async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Op>) {
         loop {
-            let first = if self.unsaved_commit {
-                match tokio::time::timeout(COMMIT_LINGER, queue.recv()).await {
-                    Ok(op) => op,
-                    Err(_) => Some(Op::Flush(oneshot::channel().0)),
-                }
+            let first = if self.awaits_commit() {
+                tokio::time::timeout(COMMIT_LINGER, queue.recv()).await
             } else {
-                queue.recv().await
+                Ok(queue.recv().await)
             };
-            let Some(first) = first else { break };
-            let (ops, close) = gather(first, &mut queue);
+            let (ops, close) = match first {
+                Ok(None) => break,
+                Ok(Some(first)) => {
+                    let (ops, close) = gather(first, &mut queue);
+                    self.received += ops.len() as u64;
+                    (ops, close)
+                }
+                // No batch came by for the mark to ride on.
+                Err(_) if self.take_mark() => (vec![Op::Flush(oneshot::channel().0)], None),
+                Err(_) => continue,
+            };
             if let Err(error) = self.write(ops).await {
                 self.drop_spare().await;
                 return poisoned(error, close, queue).await;
@@ -143,6 +187,25 @@ impl Writer {
         }
         // The last handle is gone: a crash, for all we know. A commit mark may be lost.
         self.drop_spare().await;
+    }
+
+    /// Whether a commit mark is unsaved, or should come: what was written is to be committed.
+    fn awaits_commit(&self) -> bool {
+        self.unsaved_commit || self.last_written > self.state.committed.map(|committed| committed.index())
+    }
+
+    /// Takes a new commit mark over, if all that was queued before it is written or in the batch at hand; whether
+    /// one is unsaved.
+    fn take_mark(&mut self) -> bool {
+        let mut marks = self.marks.lock();
+        if let Some((before, log_id)) = marks.committed
+            && before <= self.received
+        {
+            marks.committed = None;
+            self.unsaved_commit |= self.state.committed != Some(log_id);
+            self.state.committed = Some(log_id);
+        }
+        self.unsaved_commit
     }
 
     async fn drop_spare(&mut self) {
@@ -180,6 +243,8 @@ impl Writer {
         if used && self.offset + bytes as u64 > self.segment_bytes {
             self.rotate().await?;
         }
+        // Not before the new segment has its checkpoint: that is on disk before this batch.
+        self.take_mark();
 
         let mut batch = Batch {
             buffer: BytesMut::with_capacity(bytes),
@@ -198,14 +263,12 @@ impl Writer {
                     for entry in entries {
                         let place = batch.put(&Record::Entry(entry.clone()));
                         written.push((entry.log_id, place));
+                        self.last_written = Some(entry.log_id.index());
                     }
                 }
                 Op::Truncate(last) => {
                     batch.put(&Record::Truncate(*last));
-                }
-                Op::Committed(log_id) => {
-                    self.state.committed = Some(*log_id);
-                    self.unsaved_commit = true;
+                    self.last_written = last.map(|last| last.index());
                 }
                 Op::Purge(upto) => {
                     batch.put(&Record::Purge(*upto));
@@ -408,7 +471,7 @@ fn tell(op: Op, error: Option<&io::Error>) {
         // Who asked may be gone; then nobody waits.
         Op::Vote(_, tx) | Op::Flush(tx) | Op::Close(tx) => drop(tx.send(result)),
         Op::Append(_, flushed) => flushed.io_completed(result),
-        Op::Truncate(_) | Op::Committed(_) | Op::Purge(_) => {}
+        Op::Truncate(_) | Op::Purge(_) => {}
     }
 }
 

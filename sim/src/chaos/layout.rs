@@ -214,6 +214,7 @@ fn cluster_text(given: Option<&Cluster>, places: &[Place], seed: u64) -> String 
         snapshot_after_entries: *rng.pick(&[100, 500, 10_000]),
         keep_entries: *rng.pick(&[20, 200]),
         segment_bytes: 1 << 20,
+        ..Log::default()
     };
     let (epoch_ms, timing, log, limits, seal) = match given {
         Some(given) => (given.epoch_ms, given.timing, given.log, given.limits, given.seal),
