@@ -77,6 +77,8 @@ struct Gauges {
     alarms: Number,
     pending: Number,
     backlog: Number,
+    syncs: Number,
+    written: Number,
     blocks: Number,
     seals: Number,
     certified: Number,
@@ -132,6 +134,16 @@ impl Metrics {
                 "actor_backlog",
                 "Log entries that the balancing actors have not worked off",
                 &gauges.backlog,
+            ),
+            (
+                "disk_syncs",
+                "Syncs of files and directories since the start",
+                &gauges.syncs,
+            ),
+            (
+                "disk_written_bytes",
+                "Bytes written since the start, in blocks of 4 KiB",
+                &gauges.written,
             ),
             ("blocks", "Seal blocks in the chain", &gauges.blocks),
             ("seals", "Seals in those blocks", &gauges.seals),
@@ -194,6 +206,8 @@ impl Metrics {
         gauges.alarms.set(status.alarms.len() as u64);
         gauges.pending.set(status.pending as u64);
         gauges.backlog.set(status.backlog);
+        gauges.syncs.set(status.disk.syncs);
+        gauges.written.set(status.disk.bytes);
         let ledger = backend.ledger().read();
         gauges.applied.set(ledger.applied().unwrap_or(0));
         gauges.now.set(ledger.now().get());

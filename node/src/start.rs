@@ -249,6 +249,7 @@ async fn finish(
         offers,
         readers: gateway::start_barrier(replica.clone(), patience),
         entropy: Arc::clone(&seams.entropy),
+        disk: Arc::clone(&seams.disk),
         alarms: alarms.clone(),
         signed: signed_seen,
         backlog: Arc::clone(&backlog),

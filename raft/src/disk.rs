@@ -66,6 +66,11 @@ pub trait Disk: Send + Sync + 'static {
     /// What the file system says; see the module on failed syncs.
     fn sync_dir<'a>(&'a self, dir: &'a str) -> BoxFuture<'a, io::Result<()>>;
 
+    /// What was asked of this disk so far. Zeros where nobody counts.
+    fn work(&self) -> DiskWork {
+        DiskWork::default()
+    }
+
     /// Runs the log's writer, which does nothing but wait for work, write and sync: an implementation whose
     /// calls block may give it a thread. Must be called in a tokio runtime.
     ///
@@ -75,6 +80,17 @@ pub trait Disk: Send + Sync + 'static {
         tokio::spawn(writer);
         Ok(())
     }
+}
+
+/// What durability costs: everything that was asked of a disk since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskWork {
+    /// Syncs, of files and of directories.
+    pub syncs: u64,
+    /// Bytes written, in whole blocks of 4 KiB, as the device has to write them. The file system's own
+    /// bookkeeping is not in it. (Linux's `/proc/PID/io` counts whole folios instead: up to a mebibyte for a
+    /// synced write of a hundred bytes into a preallocated file.)
+    pub bytes: u64,
 }
 
 /// An open file. Calls on one file may run at once; the caller orders those that must not.

@@ -64,7 +64,7 @@ mod types;
 mod wal;
 
 pub use config::{Config, LogPolicy, SnapshotPolicy, Timing};
-pub use disk::{Disk, DiskFile, DiskLock, FileDisk};
+pub use disk::{Disk, DiskFile, DiskLock, DiskWork, FileDisk};
 pub use error::{CallError, ChangeError, Fault, FaultKind, ProposeError, ReadError, StartError, WaitError};
 pub use futures::future::BoxFuture;
 pub use machine::{Capture, Committed, Payload, RestoreError, StateMachine};

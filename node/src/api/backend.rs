@@ -17,6 +17,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use ledger::{Action, Envelope, Ledger, NodeId, Nonce, Outcome, PublicKey, Signature, Timestamp};
 use parking_lot::RwLock;
+use raft::DiskWork;
 
 /// A node, as its HTTP edge sees it.
 pub trait Backend: Send + Sync + 'static {
@@ -125,4 +126,6 @@ pub struct NodeStatus {
     pub pending: usize,
     /// Log entries that the balancing actors have not worked off yet.
     pub backlog: u64,
+    /// What was asked of the disk since the start.
+    pub disk: DiskWork,
 }

@@ -30,7 +30,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use ledger::canonical::Canonical;
 use ledger::{Action, ClusterId, Envelope, Ledger, NodeId, Nonce, PublicKey, Signature};
 use parking_lot::RwLock;
-use raft::{BoxFuture, Replica};
+use raft::{BoxFuture, Disk, Replica};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -70,6 +70,8 @@ pub(crate) struct Inner {
     pub(crate) offers: mpsc::Sender<Offer>,
     pub(crate) readers: mpsc::Sender<barrier::Reader>,
     pub(crate) entropy: Arc<dyn Entropy>,
+    /// Asked only for what it counts.
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) alarms: Alarms,
     /// Highest block index that this node signed, or an ancestor of one that it signed.
     pub(crate) signed: watch::Receiver<Option<u64>>,
@@ -346,6 +348,7 @@ impl Backend for Gateway {
                 .collect(),
             pending: self.inner.waiters.len(),
             backlog: self.inner.backlog.load(Ordering::Relaxed),
+            disk: self.inner.disk.work(),
         }
     }
 

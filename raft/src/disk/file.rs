@@ -10,21 +10,44 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
-use super::{Disk, DiskFile, DiskLock};
+use super::{Disk, DiskFile, DiskLock, DiskWork};
 
 /// Zeros are written in pieces of this size.
 const ZEROS: usize = 1 << 20;
+/// What a device writes at least.
+const BLOCK: u64 = 4096;
 
 /// Files below a real directory.
 #[derive(Debug, Clone)]
 pub struct FileDisk {
     root: Arc<Path>,
+    counted: Arc<Counted>,
+}
+
+/// What was asked of a disk.
+#[derive(Debug, Default)]
+struct Counted {
+    syncs: AtomicU64,
+    blocks: AtomicU64,
+}
+
+impl Counted {
+    fn sync(&self) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A write of `len` bytes from `offset`: every block that it touches.
+    fn write(&self, offset: u64, len: usize) {
+        let end = (offset + len as u64).div_ceil(BLOCK);
+        self.blocks.fetch_add(end - offset / BLOCK, Ordering::Relaxed);
+    }
 }
 
 impl FileDisk {
@@ -32,6 +55,7 @@ impl FileDisk {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         FileDisk {
             root: root.into().into(),
+            counted: Arc::default(),
         }
     }
 
@@ -89,7 +113,7 @@ impl Disk for FileDisk {
     }
 
     fn open<'a>(&'a self, path: &'a str, create: bool) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>> {
-        let path = self.path(path);
+        let (path, counted) = (self.path(path), Arc::clone(&self.counted));
         Box::pin(blocking(move || {
             let file = OpenOptions::new()
                 .create(create)
@@ -98,7 +122,10 @@ impl Disk for FileDisk {
                 .write(true)
                 .open(&path)
                 .map_err(at(&path))?;
-            Ok(Arc::new(OpenFile(Arc::new(file))) as Arc<dyn DiskFile>)
+            Ok(Arc::new(OpenFile {
+                file: Arc::new(file),
+                counted,
+            }) as Arc<dyn DiskFile>)
         }))
     }
 
@@ -137,7 +164,15 @@ impl Disk for FileDisk {
 
     fn sync_dir<'a>(&'a self, dir: &'a str) -> BoxFuture<'a, io::Result<()>> {
         let path = self.path(dir);
+        self.counted.sync();
         Box::pin(blocking(move || sync_dir(&path)))
+    }
+
+    fn work(&self) -> DiskWork {
+        DiskWork {
+            syncs: self.counted.syncs.load(Ordering::Relaxed),
+            bytes: self.counted.blocks.load(Ordering::Relaxed) * BLOCK,
+        }
     }
 
     fn run_writer(&self, writer: BoxFuture<'static, ()>) -> io::Result<()> {
@@ -153,14 +188,18 @@ impl Disk for FileDisk {
     }
 }
 
-struct OpenFile(Arc<File>);
+struct OpenFile {
+    file: Arc<File>,
+    /// The disk's count.
+    counted: Arc<Counted>,
+}
 
 impl OpenFile {
     fn run<T: Send + 'static>(
         &self,
         op: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
     ) -> BoxFuture<'_, io::Result<T>> {
-        let file = Arc::clone(&self.0);
+        let file = Arc::clone(&self.file);
         Box::pin(blocking(move || op(&file)))
     }
 }
@@ -188,14 +227,18 @@ impl DiskFile for OpenFile {
     }
 
     fn write_at(&self, offset: u64, data: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        self.counted.write(offset, data.len());
         self.run(move |file| file.write_all_at(&data, offset))
     }
 
     fn sync(&self) -> BoxFuture<'_, io::Result<()>> {
+        self.counted.sync();
         self.run(File::sync_data)
     }
 
     fn write_and_sync(&self, offset: u64, data: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        self.counted.write(offset, data.len());
+        self.counted.sync();
         self.run(move |file| {
             file.write_all_at(&data, offset)?;
             file.sync_data()
@@ -205,12 +248,14 @@ impl DiskFile for OpenFile {
     fn allocate(&self, len: u64) -> BoxFuture<'_, io::Result<()>> {
         // Zeros are written, not merely reserved: a sync after the first write into a reserved extent has to
         // journal that the extent is in use now (170 µs against 260 at 64 KiB on ext4).
+        let counted = Arc::clone(&self.counted);
         self.run(move |file| {
             let zeros = vec![0; ZEROS];
             let mut at = file.metadata()?.len();
             while at < len {
                 let step = usize::try_from(len - at).unwrap_or(ZEROS).min(ZEROS);
                 file.write_all_at(&zeros[..step], at)?;
+                counted.write(at, step);
                 at += step as u64;
             }
             Ok(())
