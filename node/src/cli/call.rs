@@ -8,8 +8,8 @@ use clap::Args;
 use hyper::body::Bytes;
 use serde_json::{Map, Value};
 
-use super::http::{Ask, Client};
 use super::{Failure, cluster_file};
+use crate::client::{Ask, Client};
 use crate::identity::os_entropy;
 
 /// Call an action of the API and print the JSON answer.
@@ -71,7 +71,7 @@ impl Call {
             .call(0, &ask)
             .await?;
         print(&answer.body, self.json)?;
-        answer.ok(&ask.action).map(drop)
+        Ok(answer.ok(&ask.action).map(drop)?)
     }
 }
 

@@ -13,8 +13,8 @@ use ledger::jws::base64url;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::http::{Ask, Client};
 use super::{Failure, call, table};
+use crate::client::{Ask, Client};
 use crate::gateway::sign_envelope;
 use crate::identity::{self, parse_key_x};
 
@@ -158,10 +158,8 @@ async fn submit(client: &Client, data: &Path, action: ledger::Action) -> Result<
     let not_after = Timestamp::ZERO.plus(now.saturating_add(LIFETIME_MS));
     let envelope = sign_envelope(&key, genesis.cluster(), nonce, not_after, action);
     let body = json!({"envelope": base64url(&envelope.to_bytes())});
-    client
-        .call(0, &Ask::new("envelope.submit", &body))
-        .await?
-        .ok("envelope.submit")
+    let answer = client.call(0, &Ask::new("envelope.submit", &body)).await?;
+    Ok(answer.ok("envelope.submit")?)
 }
 
 /// Waits until the leader has taken Raft where the ledger wants it.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::http::{Ask, Client};
 use super::{Failure, call, table};
+use crate::client::{Ask, Client};
 
 /// Show what each node says of itself: who leads, how far it is, what is certified, alarms.
 ///

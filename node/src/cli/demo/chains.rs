@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::super::Failure;
-use super::super::http::{Ask, Client};
+use crate::client::{Ask, Client};
 
 /// How long certificates and slower nodes are waited for.
 const PATIENCE: Duration = Duration::from_secs(60);

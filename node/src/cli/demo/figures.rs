@@ -8,10 +8,10 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 
 use super::super::Failure;
-use super::super::http::{Ask, Client};
 use super::super::table::thousands;
 use super::book::{GRID, GROUP};
 use super::week::{Kind, Meter, Week};
+use crate::client::{Ask, Client};
 
 /// Reads under way at once.
 const AT_ONCE: usize = 16;

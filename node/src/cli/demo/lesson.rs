@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::super::Failure;
-use super::super::http::{Ask, Client};
+use crate::client::{Ask, Client};
 
 /// The lesson's epoch.
 const EPOCH: u64 = 1337;
@@ -59,7 +59,7 @@ pub(super) async fn run(client: &Client) -> Result<Vec<String>, Failure> {
 }
 
 async fn call(client: &Client, ask: &Ask) -> Result<Value, Failure> {
-    client.call(0, ask).await?.ok(&ask.action)
+    Ok(client.call(0, ask).await?.ok(&ask.action)?)
 }
 
 async fn statements(client: &Client, asset: &str) -> Result<Vec<Value>, Failure> {

@@ -10,10 +10,10 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 
 use super::super::Failure;
-use super::super::http::{Ask, Client};
 use super::super::progress::Progress;
 use super::book::{self, Book, GRID, GROUP};
 use super::week::Week;
+use crate::client::{Ask, Client};
 
 /// Epochs in one request of settlements.
 const WINDOW: usize = 4;
@@ -69,7 +69,7 @@ pub(super) async fn prepare(client: &Client, week: &Week, book: &Book) -> Result
             .await?;
     }
     let last = Ask::once("asset.upsert", &book.last(), format!("demo-{GROUP}"));
-    client.call(0, &last).await?.ok(&last.action).map(drop)
+    Ok(client.call(0, &last).await?.ok(&last.action).map(drop)?)
 }
 
 /// Settles and seals every epoch of the week that is not sealed yet.

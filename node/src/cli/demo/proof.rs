@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::super::http::{Ask, Client};
 use super::super::{Failure, verify};
 use super::book::Book;
 use super::week::Week;
+use crate::client::{Ask, Client};
 use crate::identity::genesis_path;
 
 /// What was proved, and where the proof lies.
