@@ -82,7 +82,7 @@ fn broken(recipe: &Recipe, error: &io::Error) -> Failure {
 }
 
 /// Puts the last run's log aside.
-fn keep_old(log: &Path) -> io::Result<()> {
+pub(super) fn keep_old(log: &Path) -> io::Result<()> {
     if let Some(directory) = log.parent() {
         fs::create_dir_all(directory)?;
     }
@@ -93,12 +93,13 @@ fn keep_old(log: &Path) -> io::Result<()> {
 }
 
 /// A child, and the end of the pipe that keeps it alive. Apart, because waiting for a child closes its own.
-struct Running {
-    child: Child,
+pub(super) struct Running {
+    pub(super) child: Child,
     pipe: Option<ChildStdin>,
 }
 
-fn spawn(recipe: &Recipe) -> io::Result<Running> {
+/// Starts one node's process.
+pub(super) fn spawn(recipe: &Recipe) -> io::Result<Running> {
     let log: File = OpenOptions::new().create(true).append(true).open(&recipe.log)?;
     let mut child = Command::new(std::env::current_exe()?)
         .args(&recipe.arguments)

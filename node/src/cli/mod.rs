@@ -4,11 +4,11 @@
 //! line; the exit code says what kind it was (`--help` lists them). Subcommands other than `node` speak to the cluster
 //! over HTTP like any other client and have no way in of their own.
 
+mod bench;
 mod call;
 mod children;
 mod cluster_file;
 mod demo;
-mod http;
 mod keys;
 mod member;
 mod node;
@@ -55,6 +55,7 @@ enum Command {
     Verify(verify::Verify),
     Keys(keys::Keys),
     Member(member::Member),
+    Bench(bench::Bench),
 }
 
 /// Where the cluster and its files are.
@@ -100,6 +101,16 @@ impl fmt::Display for Failure {
             | Self::Usage(message)
             | Self::Unavailable(message)
             | Self::Broken(message) => f.write_str(message),
+        }
+    }
+}
+
+impl From<crate::client::Error> for Failure {
+    fn from(error: crate::client::Error) -> Self {
+        match error {
+            crate::client::Error::Refused(message) => Self::Refused(message),
+            crate::client::Error::Impossible(message) => Self::Usage(message),
+            crate::client::Error::NoAnswer(message) => Self::Unavailable(message),
         }
     }
 }
@@ -156,6 +167,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Verify(command) => command.run(),
         Command::Keys(command) => command.run(),
         Command::Member(command) => command.run().await,
+        Command::Bench(command) => command.run().await,
     }
 }
 

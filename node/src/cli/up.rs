@@ -11,8 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use super::children::{Children, Recipe};
-use super::http::{Ask, Client};
 use super::{Failure, Place, cluster_file, demo};
+use crate::client::{Ask, Client};
 use crate::config::Cluster;
 use crate::identity::{self, os_entropy};
 use crate::seams::{Clock as _, SystemClock};
@@ -186,7 +186,8 @@ fn free_ports(cluster: &Cluster) -> Result<(), Failure> {
     Ok(())
 }
 
-fn recipe(id: u64, cluster: Option<&Path>, data: &Path) -> Recipe {
+/// How to start a node of a cluster file.
+pub(super) fn recipe(id: u64, cluster: Option<&Path>, data: &Path) -> Recipe {
     let mut arguments: Vec<OsString> = vec!["node".into(), "--id".into(), id.to_string().into()];
     if let Some(cluster) = cluster {
         arguments.extend(["--cluster".into(), cluster.into()]);
@@ -199,7 +200,8 @@ fn recipe(id: u64, cluster: Option<&Path>, data: &Path) -> Recipe {
     }
 }
 
-async fn ready(client: &Client) -> Result<(), Failure> {
+/// Waits until every node says that it is ready.
+pub(super) async fn ready(client: &Client) -> Result<(), Failure> {
     let started = Instant::now();
     for node in 0..client.len() {
         loop {

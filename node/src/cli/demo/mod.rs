@@ -17,10 +17,10 @@ use std::path::Path;
 use tokio::time::Instant;
 
 use super::Failure;
-use super::http::Client;
 use super::table::thousands;
+use crate::client::Client;
 use book::Book;
-use week::Week;
+pub(super) use week::Week;
 
 /// Runs the demonstration, or what is missing of it, and prints what it shows. `epochs` limits the week.
 pub(super) async fn run(client: &Client, data: &Path, epochs: Option<usize>) -> Result<(), Failure> {

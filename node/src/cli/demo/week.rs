@@ -16,7 +16,7 @@ pub(super) enum Kind {
 
 /// One column of the data.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Meter {
+pub(in crate::cli) struct Meter {
     /// Its asset id, as the data names it: `LV3.101_Load_7`.
     pub(super) id: String,
     /// Which way it counts.
@@ -25,16 +25,16 @@ pub(super) struct Meter {
 
 /// All readings.
 #[derive(Debug, Clone)]
-pub(super) struct Week {
+pub(in crate::cli) struct Week {
     /// The meters, in the file's order.
-    pub(super) meters: Vec<Meter>,
+    pub(in crate::cli) meters: Vec<Meter>,
     /// The epochs, ascending, each with one reading in Wh per meter.
-    pub(super) epochs: Vec<(u64, Vec<i64>)>,
+    pub(in crate::cli) epochs: Vec<(u64, Vec<i64>)>,
 }
 
 impl Week {
     /// The week that ships with the product.
-    pub(super) fn shipped() -> Self {
+    pub(in crate::cli) fn shipped() -> Self {
         #[expect(clippy::expect_used, reason = "a test parses the very same constant")]
         Self::parse(CSV).expect("the built-in data is well-formed")
     }
@@ -83,6 +83,11 @@ impl Week {
     pub(super) fn first(mut self, epochs: usize) -> Self {
         self.epochs.truncate(epochs);
         self
+    }
+
+    /// Whether a column counts production.
+    pub(in crate::cli) fn produces(&self, meter: usize) -> bool {
+        self.meters[meter].kind == Kind::Pv
     }
 
     /// How many readings there are.
