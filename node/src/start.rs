@@ -348,11 +348,12 @@ impl Node {
     }
 }
 
-/// A node with an alarm doesn't lead: whenever it does, it hands over.
+/// A node with an alarm sends no snapshots and doesn't lead: whenever it does, it hands over.
 async fn resign_when_alarmed(replica: Replica, alarms: Alarms) {
     if alarms.watch().wait_for(|raised| *raised).await.is_err() {
         return;
     }
+    replica.withhold_snapshots();
     let mut status = replica.watch_status();
     while status
         .wait_for(|status| status.role == Role::Leader)

@@ -59,6 +59,7 @@ struct Inner {
     seeds: Seeds,
     barrier: Barrier,
     caller: Caller,
+    context: Arc<Context>,
     status: watch::Receiver<Status>,
     fault: watch::Receiver<Option<Fault>>,
     applied: watch::Receiver<Option<u64>>,
@@ -130,6 +131,7 @@ impl Replica {
             network,
             seeds: seeds.clone(),
             pins,
+            withheld: tokio::sync::watch::Sender::new(false),
         });
         let starting = Raft::new(
             node,
@@ -183,7 +185,8 @@ impl Replica {
         let (stop, stopped) = supervisor::start(raft.clone(), seeds.clone(), log, status, faults, lock);
 
         Ok(Replica(Arc::new(Inner {
-            caller: Caller::new(context),
+            caller: Caller::new(Arc::clone(&context)),
+            context,
             config,
             raft,
             seeds,
@@ -303,6 +306,12 @@ impl Replica {
             return Err(CallError::UnknownPeer(peer));
         };
         self.0.caller.call(peer, &addr.0, request, deadline).await
+    }
+
+    /// From here on no peer gets a snapshot of this replica; one on its way is broken off. For a node that no longer
+    /// trusts its own state. It still takes part in votes and passes the log on.
+    pub fn withhold_snapshots(&self) {
+        self.0.context.withheld.send_replace(true);
     }
 
     /// On the leader: adds a member without a vote, and returns the entry's index; it may still be catching

@@ -63,6 +63,8 @@ pub(crate) struct Context {
     pub(crate) network: Arc<dyn Network>,
     pub(crate) seeds: Seeds,
     pub(crate) pins: Pins,
+    /// Whether no peer gets a snapshot of this node any more.
+    pub(crate) withheld: tokio::sync::watch::Sender<bool>,
 }
 
 impl Context {

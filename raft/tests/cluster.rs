@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::{CLUSTER, Echo, Group, Journal, PATIENCE, wait};
@@ -164,6 +165,43 @@ async fn a_node_that_was_away_for_longer_than_the_log_reaches_back_gets_a_snapsh
     let more = group.propose("more").await;
     group.settle(more).await;
     assert_eq!(group.nodes[&away].journal.payloads().len(), 31);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_withholds_its_snapshots_sends_none_and_the_next_one_does() {
+    let mut group = Group::start(1..=3, |config| config.snapshots.keep_entries = 0).await;
+    let leader = group.leader().await;
+    let mut others = group.nodes.keys().copied().filter(|id| *id != leader);
+    let (away, heir) = (others.next().expect("three"), others.next().expect("three"));
+    let addr = group.stop(away).await;
+    let last = group.propose("while it is away").await;
+    for node in group.nodes.values() {
+        node.replica
+            .wait_applied(last, PATIENCE)
+            .await
+            .expect("a majority is there");
+        node.replica
+            .trigger_snapshot(PATIENCE)
+            .await
+            .expect("the disk is well");
+        wait(&node.replica, |status| status.purged >= Some(last)).await;
+    }
+    group.replica(leader).withhold_snapshots();
+    group.spawn(away, &addr).await;
+    // The leader has found it: it knows that it lacks what only a snapshot has.
+    wait(group.replica(away), |status| status.leader == Some(leader)).await;
+    let heard = group
+        .replica(away)
+        .wait_applied(last, Duration::from_secs(1))
+        .await;
+    assert!(heard.is_err(), "a snapshot came all the same");
+
+    group
+        .replica(leader)
+        .transfer_leader(Some(heir))
+        .await
+        .expect("the heir is well");
+    group.settle(last).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

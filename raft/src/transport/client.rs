@@ -169,7 +169,13 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
                 "the snapshot is not stored yet",
             )));
         };
+        let mut withheld = self.context.withheld.subscribe();
         tokio::select! {
+            biased;
+            _ = withheld.wait_for(|withheld| *withheld) => {
+                let why = "this node gives no snapshot away";
+                Err(StreamingError::Unreachable(Unreachable::from_string(why)))
+            }
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = snapshot::send(&self.context, self.target, &self.addr.0, vote, snapshot.meta, file) => {
                 sent.map(SnapshotResponse::new)
