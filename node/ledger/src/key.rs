@@ -15,9 +15,11 @@ impl PublicKey {
     /// Whether `signature` is this key's over `message`, by the strict rules (no small-order keys, no malleable
     /// signatures), so that all implementations accept the same.
     pub fn verify(&self, message: &[u8], signature: &Signature) -> bool {
-        ed25519_dalek::VerifyingKey::from_bytes(&self.0).is_ok_and(|key| {
-            key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0))
-                .is_ok()
+        crate::verified::or_else(self, message, signature, || {
+            ed25519_dalek::VerifyingKey::from_bytes(&self.0).is_ok_and(|key| {
+                key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0))
+                    .is_ok()
+            })
         })
     }
 

@@ -64,6 +64,7 @@ pub mod settlement;
 pub mod snapshot;
 pub mod statement;
 pub mod units;
+mod verified;
 pub mod voters;
 
 pub use action::Action;
