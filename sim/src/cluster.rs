@@ -119,7 +119,7 @@ impl Common {
         let _ = writeln!(
             text,
             "[log]\nsnapshot_after_entries = {}\nkeep_entries = {}\nsegment_bytes = {}",
-            rng.pick(&[50, 300, 10_000]),
+            rng.pick(&[100, 400, 10_000]),
             rng.pick(&[20, 200]),
             1 << 20,
         );

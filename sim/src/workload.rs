@@ -725,10 +725,13 @@ impl Client {
             if let Value::Array(all) = self.insist(node, "contract.list", &json!({}), None).await?.body {
                 shown.contracts = all;
             }
+            // The node has just shown that it is up to date. What it serves from here on needs no round of heartbeats each.
             for epoch in FIRST_EPOCH - LATE_EPOCHS..=self.epoch() {
                 for asset in &community.assets {
                     let body = json!({"assetId": asset, "epoch": epoch});
-                    let journal = self.insist(node, "balancing.journal", &body, None).await?;
+                    let journal = self
+                        .insist(node, "balancing.journal?consistency=local", &body, None)
+                        .await?;
                     shown.journals.insert((asset.clone(), epoch), journal.body);
                 }
             }
@@ -738,7 +741,9 @@ impl Client {
             let nodes = healthy.len() as u64;
             for (asset, epoch, version) in sealed.iter().filter(|(_, epoch, _)| epoch % nodes == place) {
                 let body = json!({"assetId": asset, "epoch": epoch, "version": version});
-                let proof = self.insist(node, "balancing.proof", &body, None).await?;
+                let proof = self
+                    .insist(node, "balancing.proof?consistency=local", &body, None)
+                    .await?;
                 shown.proofs.insert((asset.clone(), *epoch, *version), proof.body);
             }
             self.history.lock().shown.insert(node, shown);

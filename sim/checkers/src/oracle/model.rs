@@ -123,6 +123,8 @@ pub struct Oracle {
     pub approvals: BTreeSet<(String, u64, String)>,
     /// The places of an epoch's statements in the list.
     by_epoch: BTreeMap<u64, Vec<usize>>,
+    /// The places of an epoch's seals in their list, by asset.
+    sealed: BTreeMap<u64, BTreeMap<String, Vec<usize>>>,
 }
 
 /// Nearest integer, halves away from zero.
@@ -266,9 +268,11 @@ impl Oracle {
     }
 
     fn versions(&self, asset: &str, epoch: u64) -> Vec<&Seal> {
-        self.seals
-            .iter()
-            .filter(|s| s.asset == asset && s.epoch == epoch)
+        let places = self.sealed.get(&epoch).and_then(|by_asset| by_asset.get(asset));
+        places
+            .into_iter()
+            .flatten()
+            .map(|place| &self.seals[*place])
             .collect()
     }
 
@@ -281,6 +285,15 @@ impl Oracle {
     /// Those past the watermark.
     pub fn unsealed(&self, asset: &str, epoch: u64) -> Vec<Statement> {
         self.journal(asset, epoch).split_off(self.watermark(asset, epoch))
+    }
+
+    /// Whether there are any past the watermark.
+    fn is_open(&self, asset: &str, epoch: u64) -> bool {
+        let all = self
+            .of_epoch(epoch)
+            .filter(|s| s.from == asset || s.to == asset)
+            .count();
+        all > self.watermark(asset, epoch)
     }
 
     /// Residual and position with their CO2, by steps 1, 2 and 4.
@@ -359,7 +372,7 @@ impl Oracle {
         if self.versions(asset, epoch).is_empty() {
             return Err("not_sealed".into());
         }
-        if self.unsealed(asset, epoch).is_empty() {
+        if !self.is_open(asset, epoch) {
             return Err("nothing_late".into());
         }
         self.make(asset, epoch)
@@ -379,7 +392,7 @@ impl Oracle {
         let open: Vec<String> = self
             .downstream(asset)
             .into_iter()
-            .filter(|d| !self.unsealed(d, epoch).is_empty())
+            .filter(|d| self.is_open(d, epoch))
             .take(16)
             .collect();
         if !open.is_empty() {
@@ -539,6 +552,12 @@ impl Oracle {
         }
         self.approvals
             .retain(|(a, e, _)| (a.as_str(), *e) != (asset, epoch));
+        self.sealed
+            .entry(epoch)
+            .or_default()
+            .entry(asset.to_owned())
+            .or_default()
+            .push(self.seals.len());
         self.seals.push(seal.clone());
         Ok(seal)
     }
@@ -569,7 +588,7 @@ impl Oracle {
                     .find(free)
                     .or_else(|| undone.iter().find(ready));
                 let next = next.expect("rules form no cycle").clone();
-                if !self.unsealed(&next, epoch).is_empty() {
+                if self.is_open(&next, epoch) {
                     match self.make(&next, epoch) {
                         Ok(seal) => made.push(seal),
                         Err(code) => {
@@ -593,7 +612,7 @@ impl Oracle {
         let mut members: BTreeSet<String> = self
             .assets
             .iter()
-            .filter(|a| inside(a) && !self.unsealed(a, epoch).is_empty())
+            .filter(|a| inside(a) && self.is_open(a, epoch))
             .cloned()
             .collect();
         loop {
