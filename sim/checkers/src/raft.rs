@@ -40,6 +40,8 @@ pub struct Raft {
     memberships: BTreeMap<LogId, Vec<BTreeSet<u64>>>,
     leaders: BTreeSet<Leader>,
     committed: BTreeMap<u64, LogId>,
+    /// The first entry that was applied somewhere and was not on a quorum of disks.
+    hasty: Option<u64>,
     found: Vec<Found>,
     seen: BTreeMap<&'static str, u64>,
 }
@@ -66,6 +68,14 @@ impl Raft {
     /// How far the log is committed, as far as anyone has shown.
     pub fn committed_to(&self) -> Option<u64> {
         self.committed.last_key_value().map(|(index, _)| *index)
+    }
+
+    /// How far it is committed in truth: a node that applies what no quorum has on its disks shows nothing.
+    pub fn backed_to(&self) -> Option<u64> {
+        match self.hasty {
+            Some(first) => first.checked_sub(1),
+            None => self.committed_to(),
+        }
     }
 
     /// The committed log, if all of it is known.
@@ -150,6 +160,7 @@ impl Raft {
                 let what =
                     format!("n{node} has applied entry {i}, which is on the synced disks of {on:?} only");
                 self.found.push(("durability", what));
+                self.hasty.get_or_insert(i);
             }
             match best {
                 Some(id) => {

@@ -106,7 +106,7 @@ impl Watch {
         let committed = if self.afterwards {
             Some(u64::MAX)
         } else {
-            self.raft.committed_to()
+            self.raft.backed_to()
         };
         let mut changed = Vec::new();
         for (node, version, platter) in disks {
@@ -124,11 +124,13 @@ impl Watch {
         for (node, platter) in changed {
             let disk = self.disks.entry(node).or_default();
             for index in wal::snapshots(platter).difference(&disk.snapshots.clone()) {
+                // A name alone covers nothing: what it names must be durable too.
+                let Some(snapshot) = wal::snapshot(platter, *index) else {
+                    continue;
+                };
                 disk.snapshots.insert(*index);
                 self.raft.snapshot(node, *index);
-                if let Some(snapshot) = wal::snapshot(platter, *index) {
-                    keep(&mut self.snapshots, node, *index, snapshot.body);
-                }
+                keep(&mut self.snapshots, node, *index, snapshot.body);
             }
             let news = disk.tail.news(platter);
             news.breaks.iter().for_each(|what| self.raft.broken(node, what));

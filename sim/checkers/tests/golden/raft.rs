@@ -118,6 +118,14 @@ fn what_is_applied_must_be_on_a_majority_of_disks() {
         ["durability"],
         "on no disk at all"
     );
+    // Whoever applies it all the same shows nothing of what is committed: nothing may be signed for it.
+    let mut raft = good();
+    assert_eq!((raft.committed_to(), raft.backed_to()), (Some(1), Some(1)));
+    lonely(&mut raft);
+    raft.record(2, &command(id(1, 1, 2), "b"));
+    raft.record(2, &command(id(1, 1, 3), "c"));
+    raft.applied(2, 3);
+    assert_eq!((raft.committed_to(), raft.backed_to()), (Some(3), Some(1)));
     // A snapshot stands for what it covers.
     let covered = |raft: &mut Raft| {
         raft.record(1, &command(id(1, 1, 2), "b"));

@@ -109,3 +109,33 @@ fn what_it_must_not_leave_is_told() {
     let conclusion = Watch::post_mortem::<Product>(1, disks, &told_wrong);
     assert_eq!(complaints(&conclusion), ["replay", "exactly once"]);
 }
+
+#[test]
+fn a_snapshot_covers_what_was_dropped_only_if_its_bytes_are_there() {
+    let fixture = Fixture::new();
+    let all = fixture.log.len() as u64;
+    let dropping = |body_bytes: usize| {
+        let dropping = disk(&fixture, all, None);
+        let body = b"what a machine gave";
+        let mut file = b"GRIDSNP\x01".to_vec();
+        file.extend([7; 40]);
+        file.extend(0_u32.to_be_bytes());
+        file.extend((body.len() as u64).to_be_bytes());
+        file.extend(crc32c::crc32c(body).to_be_bytes());
+        file.extend([0; 4]);
+        file.extend(&body[..body_bytes]);
+        dropping.put("snapshot/00000000000000000002.snap", &file);
+        let mut purge = vec![6];
+        purge.extend([1_u64, 1, 2].into_iter().flat_map(u64::to_be_bytes));
+        let seq = fixture.log.range(..=all).count() as u64 + 1;
+        dropping.put(&path(1), &frame(1, seq, &purge));
+        let conclusion = autopsy(
+            &fixture,
+            &[dropping, disk(&fixture, all, None), disk(&fixture, all, None)],
+        );
+        complaints(&conclusion)
+    };
+    // Whole, it covers them; that it is no ledger's snapshot is another matter.
+    assert_eq!(dropping(19), ["replay"]);
+    assert_eq!(dropping(18), ["durability"]);
+}
