@@ -283,6 +283,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             None => return Err(io::Error::other("a snapshot is built once")),
         };
         if planted!("snapshot-index-ahead") {
+            // Encoding takes a moment, during which the machine goes on.
+            tokio::time::sleep(std::time::Duration::from_millis(3)).await;
             let applied = self.applier.applied.lock();
             self.meta.last_log_id = applied.last;
             self.meta.last_membership = applied.membership.clone();

@@ -165,12 +165,7 @@ async fn ask_all(
             heard = Instant::now();
             let mut reader = Reader::new(frame);
             let number = reader.u64("number").map_err(io::Error::other)?;
-            let oldest = open
-                .keys()
-                .next()
-                .copied()
-                .filter(|_| planted!("answers-taken-in-order"));
-            if let Some((question, _)) = open.remove(&oldest.unwrap_or(number)) {
+            if let Some((question, _)) = open.remove(&number) {
                 let _ = question.answer.send(Ok(reader.rest()));
             }
         }
