@@ -164,7 +164,7 @@ impl Swarm {
             crashes: half(),
             all_at_once: half() && half() && half(),
             pauses: half(),
-            sync_errors: half() && half(),
+            sync_errors: half(),
             slow_disks: half(),
             clocks: half(),
         }
@@ -271,8 +271,10 @@ impl Plan {
             }
         }
         if swarm.sync_errors {
-            let node = node(rng);
-            self.steps.push((rng.within(span.clone()), Fault::FailSync(node)));
+            for _ in 0..rng.within(1..=3) {
+                let node = node(rng);
+                self.steps.push((rng.within(span.clone()), Fault::FailSync(node)));
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The rarer classes of faults, each with its own stream of chance, so that adding one here changes no other.
 
 use super::{Fault, Plan, Way};
+use crate::disk::Loss;
 use crate::rng::{PerMillion, Rng};
 
 /// Adds what this seed has of them to a plan.
@@ -51,16 +52,22 @@ pub(super) fn more(plan: &mut Plan, seed: u64, nodes: u64, start_ms: u64, end_ms
         steps.push((at, Fault::SlowNode(node, true)));
         steps.push((rng.within(at..=end_ms), Fault::SlowNode(node, false)));
     });
-    draw("crash loops", 20, &mut |rng| {
-        let (node, _) = two(rng, nodes);
+    draw("crash loops", 35, &mut |rng| {
+        let (mut node, _) = two(rng, nodes);
         let mut at = rng.within(start_ms..=last);
+        // One machine all the time, or one after the other; back before anyone has missed it.
+        let around = rng.chance(PerMillion::percent(50));
         for _ in 0..rng.within(3..=6) {
+            if around {
+                (node, _) = two(rng, nodes);
+            }
+            let loss = *rng.pick(&[None, Some(Loss::Everything), Some(Loss::Some)]);
             steps.push((
                 at.min(end_ms),
                 Fault::Crash {
                     node,
                     silent: false,
-                    loss: None,
+                    loss,
                 },
             ));
             steps.push(((at + rng.within(1..=300)).min(end_ms), Fault::Start(node)));
