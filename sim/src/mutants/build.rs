@@ -12,15 +12,20 @@ pub(super) fn build() -> io::Result<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = workspace.join("target/mutants");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    // The profile is the tests' on purpose: openraft checks its followers' logs in debug assertions only.
+    // The profile is the tests' on purpose: openraft checks its followers' logs in debug assertions only. So is the
+    // selection, a test included: crates of the registry then have the features that they have for the tests, and
+    // whoever has built those can copy them here instead of building them again (as `.ci/run` does).
     let status = Command::new(cargo)
         .args([
             "build",
             "--quiet",
-            "--package",
+            "--workspace",
+            "--bin",
             "sim",
-            "--features",
+            "--test",
             "planted",
+            "--features",
+            "sim/planted",
             "--target-dir",
         ])
         .arg(&target)
