@@ -147,9 +147,9 @@ fn the_leader_is_killed_under_load_and_nothing_is_lost_or_doubled() {
 
 #[test]
 fn a_leader_whose_process_is_gone_is_not_waited_for() {
-    // For want of heartbeats nobody would stand for election within 50 s.
+    // For want of heartbeats nobody would stand for election within 10 s.
     let mut cluster = Plan::nodes(3)
-        .options("[timing]\nelection_min_ms = 20000\nelection_max_ms = 30000\n")
+        .options("[timing]\nelection_min_ms = 10000\nelection_max_ms = 20000\n")
         .start();
     let last = Load::run_while(&mut cluster, 4, |cluster, load| {
         for _ in 0..3 {
