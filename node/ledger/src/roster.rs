@@ -23,6 +23,7 @@ use crate::settlement::{beyond, sides};
 use crate::statement::Label;
 use crate::units::Epoch;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 /// The name of a roster: the digest of its list.
@@ -180,8 +181,8 @@ impl Ledger {
             return Err(Refusal::RootIsNoMeter {});
         }
         let roster = roster_id(meters);
-        if !self.rosters.contains_key(&roster) {
-            self.rosters.insert(roster, Roster::new(Arc::clone(meters)));
+        if let Entry::Vacant(place) = self.rosters.entry(roster) {
+            place.insert(Roster::new(Arc::clone(meters)));
             work.event(Event::RosterAdded {
                 roster,
                 meters: Arc::clone(meters),
