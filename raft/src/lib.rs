@@ -43,6 +43,7 @@ macro_rules! planted {
 }
 
 mod applier;
+mod attachments;
 mod codec;
 mod config;
 mod disk;
@@ -63,6 +64,7 @@ mod transport;
 mod types;
 mod wal;
 
+pub use attachments::{Attachment, Attachments, Hold};
 pub use config::{Config, LogPolicy, SnapshotPolicy, Timing};
 pub use disk::{Disk, DiskFile, DiskLock, FileDisk};
 pub use error::{CallError, ChangeError, Fault, FaultKind, ProposeError, ReadError, StartError, WaitError};
@@ -70,6 +72,7 @@ pub use futures::future::BoxFuture;
 pub use machine::{Capture, Committed, Payload, RestoreError, StateMachine};
 pub use network::{BoxStream, Listener, Network, Stream, TcpNetwork};
 pub use replica::Replica;
+pub use runtime::aside;
 pub use service::{NoService, Service};
 pub use status::{Role, Status};
 pub use types::PeerAddr;

@@ -28,6 +28,7 @@ use tokio::time::timeout;
 
 use self::barrier::Barrier;
 use crate::applier::Applier;
+use crate::attachments::Attachments;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{
@@ -99,7 +100,10 @@ impl Replica {
         let pins = Pins::open(Arc::clone(&disk), faults.clone())
             .await
             .map_err(|e| disk_fault(&e))?;
-        let (shelf, newest) = Shelf::open(disk, cluster, node)
+        let attachments = machine
+            .attachments()
+            .unwrap_or_else(|| Attachments::new(Arc::clone(&disk)));
+        let (shelf, newest) = Shelf::open(disk, attachments.clone(), cluster, node)
             .await
             .map_err(|e| disk_fault(&e))?;
         let batch_bytes = config.log.max_batch_bytes;
@@ -129,6 +133,7 @@ impl Replica {
             network,
             seeds: seeds.clone(),
             pins,
+            attachments,
         });
         let starting = Raft::new(
             node,

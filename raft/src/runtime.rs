@@ -3,14 +3,30 @@
 //! openraft draws its randomness, and the seeds of the tasks it spawns, from a task-local; a task without one
 //! would panic there. So every task of ours is spawned through [`Seeds`], which hands each a seed of its own.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft_rt::deterministic_rng::DeterministicRng;
 use openraft_rt_tokio::TokioRuntime;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// Does heavy work beside the tasks, on a thread of its own where there is more than one. On a runtime of one thread,
+/// the simulator's, it is done in place, so that the order of things stays the seed's.
+///
+/// # Errors
+/// The runtime shuts down, or the work panicked.
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => Ok(work()),
+        _ => tokio::task::spawn_blocking(work)
+            .await
+            .map_err(io::Error::other),
+    }
+}
 
 /// A source of seeds and the tasks that live on them. All clones share one sequence: the order in which tasks
 /// ask decides who gets which, and on one thread that order repeats.

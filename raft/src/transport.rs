@@ -10,7 +10,7 @@
 //!   sleeps inside its stream of requests, which is therefore polled before dialing.
 //! - A length is believed only up to a limit, which before the hello is a few hundred bytes.
 //!
-//! # Format, version 1 (integers big-endian)
+//! # Format, version 2 (integers big-endian)
 //!
 //! ```text
 //! frame     length u32 · CRC32C of body u32 · body
@@ -21,6 +21,8 @@
 //!   answer  0 · optional matching log id   or   1 · conflicting log id   or   2 · higher vote
 //! control   1 vote, 2 pre-vote or 3 transfer · postcard        answer: 0 · postcard, or 1 · what failed
 //! snapshot  1 begin · vote · body length u64 · body crc u32 · postcard meta
+//!           4 list · postcard attachments                      answer: 0 · postcard places of those wanted, or 1 · …
+//!           5 file · postcard place                            one wanted; its chunks and an end follow
 //!           2 chunk · bytes                                    answer: 0, or 1 · what failed
 //!           3 end                                              answer: 0 · vote, or 1 · what failed
 //! call      number u64 · bytes                                 answer: number u64 · bytes
@@ -44,6 +46,7 @@ mod wire;
 
 use std::sync::Arc;
 
+use crate::attachments::Attachments;
 use crate::config::Config;
 use crate::network::Network;
 use crate::pins::Pins;
@@ -61,6 +64,7 @@ pub(crate) struct Context {
     pub(crate) network: Arc<dyn Network>,
     pub(crate) seeds: Seeds,
     pub(crate) pins: Pins,
+    pub(crate) attachments: Attachments,
 }
 
 impl Context {
