@@ -22,9 +22,7 @@ use tokio_util::task::TaskTracker;
 pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     match Handle::current().runtime_flavor() {
         RuntimeFlavor::CurrentThread => Ok(work()),
-        _ => tokio::task::spawn_blocking(work)
-            .await
-            .map_err(io::Error::other),
+        _ => tokio::task::spawn_blocking(work).await.map_err(io::Error::other),
     }
 }
 
