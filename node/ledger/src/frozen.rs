@@ -15,8 +15,9 @@
 //! Absent on purpose: files, and any notion of their format.
 
 use crate::action::Action;
-use crate::asset::{Handle, ROOT_HANDLE};
+use crate::asset::{AssetId, Handle, ROOT_HANDLE};
 use crate::canonical::{Canonical, Decoder, Encoder, canonical_struct};
+use crate::contract::Terms;
 use crate::digest::Digest;
 use crate::entry::{Body, Entry};
 use crate::event::Event;
@@ -25,10 +26,10 @@ use crate::key::PublicKey;
 use crate::ledger::Ledger;
 use crate::merkle::Frontier;
 use crate::snapshot::{Bounds, SnapshotError, inconsistent, restore_seals};
-use crate::statement::{MeterSide, Statement, StatementId};
+use crate::statement::{Label, MeterSide, StatementId};
 use crate::units::{Epoch, MAX_FIGURE};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Bound, Range};
+use std::ops::Bound;
 use std::sync::{Arc, Weak};
 
 /// A file in which a part of a frozen epoch lies.
@@ -401,8 +402,6 @@ pub(crate) struct Frozen {
     shown: Vec<Epoch>,
     /// Books that were thawed and haven't changed since: they lie in these files already.
     clean: BTreeMap<Epoch, (Weak<Book>, Vec<ArchiveFile>)>,
-    /// Epochs that stay, for an entry that needs them is about to be applied.
-    pinned: BTreeSet<Epoch>,
     /// How many seals of each block are in frozen epochs; its leaves are away where all are.
     leaves: BTreeMap<u64, u32>,
 }
@@ -471,7 +470,7 @@ impl Ledger {
             if !aged && seals <= policy.keep_seals {
                 return None;
             }
-            if self.can_freeze(*epoch, book) {
+            if self.can_freeze(book) {
                 return Some(*epoch);
             }
             // What can't go doesn't drive out younger ones.
@@ -480,16 +479,16 @@ impl Ledger {
         None
     }
 
-    fn can_freeze(&self, epoch: Epoch, book: &Book) -> bool {
+    fn can_freeze(&self, book: &Book) -> bool {
         let closed = book.open.handles().all(|handle| handle == ROOT_HANDLE);
         let certified = Some(book.newest_block) <= self.chain.certified;
-        book.sealed > 0 && closed && certified && !self.frozen.pinned.contains(&epoch)
+        book.sealed > 0 && closed && certified
     }
 
     /// Lends the book of an epoch that can be frozen. To be surveyed before anything else.
     pub fn share(&self, epoch: Epoch) -> Option<FrozenEpoch> {
         let book = self.epochs.get(&epoch)?;
-        self.can_freeze(epoch, book)
+        self.can_freeze(book)
             .then(|| FrozenEpoch::new(epoch, Arc::clone(book)))
     }
 
@@ -516,7 +515,7 @@ impl Ledger {
         let fits = self
             .epochs
             .get(&epoch)
-            .is_some_and(|book| Arc::ptr_eq(book, &frozen.book) && self.can_freeze(epoch, book));
+            .is_some_and(|book| Arc::ptr_eq(book, &frozen.book) && self.can_freeze(book));
         if !fits {
             return false;
         }
@@ -626,11 +625,6 @@ impl Ledger {
         needed
     }
 
-    /// Keeps these epochs, and no others, from being frozen.
-    pub fn pin(&mut self, epochs: BTreeSet<Epoch>) {
-        self.frozen.pinned = epochs;
-    }
-
     /// Where an epoch lies that can't be read at this moment; `None` if it can be.
     pub fn absent(&self, epoch: Epoch) -> Option<&[ArchiveFile]> {
         let away = self.frozen.away.get(&epoch)?;
@@ -642,11 +636,17 @@ impl Ledger {
         self.frozen.shown(epoch).cloned()
     }
 
-    /// Makes a frozen epoch readable, until others are shown that have more than `most` statements together. Returns those
-    /// that ceased to be.
-    pub fn show(&mut self, frozen: Arc<FrozenEpoch>, most: usize) -> Vec<Arc<FrozenEpoch>> {
+    /// Makes a frozen epoch that was read from these files readable, until others are shown that have more than `most`
+    /// statements together. Returns what ceased to be, or was not needed; to drop that takes a while.
+    pub fn show(
+        &mut self,
+        frozen: Arc<FrozenEpoch>,
+        files: &[ArchiveFile],
+        most: usize,
+    ) -> Vec<Arc<FrozenEpoch>> {
         let epoch = frozen.epoch;
-        let Some(away) = self.frozen.away.get_mut(&epoch) else {
+        let away = self.frozen.away.get_mut(&epoch);
+        let Some(away) = away.filter(|away| away.files == files) else {
             return vec![frozen];
         };
         let mut gone: Vec<Arc<FrozenEpoch>> = away.shown.replace(frozen).into_iter().collect();
@@ -686,14 +686,21 @@ impl Ledger {
             .flatten()
     }
 
-    /// The statements of a lent or thawed book in a range of their numbers, with their names.
-    pub fn statements_of(&self, frozen: &FrozenEpoch, numbers: Range<usize>) -> Vec<Statement> {
-        let all = &frozen.book.statements;
-        let end = numbers.end.min(all.len());
-        let part = all.get(numbers.start..end).unwrap_or_default();
-        part.iter()
-            .map(|stored| self.statement_of(frozen.epoch, stored))
-            .collect()
+    /// The asset of this number.
+    pub fn asset_numbered(&self, number: u32) -> Option<&AssetId> {
+        let known = number < self.bounds().assets;
+        known.then(|| self.assets.id(number))
+    }
+
+    /// The label of this number.
+    pub fn label_numbered(&self, number: u32) -> Option<&Label> {
+        self.labels.all().get(number as usize)
+    }
+
+    /// The terms of the contract of this number.
+    pub fn terms_numbered(&self, number: u32) -> Option<&Terms> {
+        let known = number < self.bounds().contracts;
+        known.then(|| &self.contracts.get(number).contract.terms)
     }
 
     /// The book of an epoch, if it is in memory.

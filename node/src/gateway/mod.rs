@@ -27,7 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use ledger::canonical::Canonical;
-use ledger::{Action, ClusterId, Envelope, Ledger, NodeId, Nonce, PublicKey, Signature};
+use ledger::{Action, ClusterId, Envelope, Epoch, Ledger, NodeId, Nonce, PublicKey, Signature};
 use parking_lot::RwLock;
 use raft::{BoxFuture, Replica};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -39,6 +39,7 @@ pub(crate) use peers::Peers;
 pub(crate) use waiters::Waiters;
 
 use crate::alarm::Alarms;
+use crate::archive::{Archive, ArchiveStatus};
 use crate::seams::Entropy;
 
 /// How long before an unsigned request's envelope expires. Less than the 15 minutes allowed, by what the
@@ -59,6 +60,7 @@ pub struct Gateway {
 pub(crate) struct Inner {
     pub(crate) replica: Replica,
     pub(crate) ledger: Arc<RwLock<Ledger>>,
+    pub(crate) archive: Arc<Archive>,
     pub(crate) cluster: ClusterId,
     pub(crate) node_key: SigningKey,
     /// Signs unsigned requests; absent where those are refused.
@@ -286,6 +288,17 @@ impl Backend for Gateway {
             }
             self.deliver(envelope).await
         })
+    }
+
+    fn readable(&self, epoch: Epoch) -> BoxFuture<'_, Result<(), Unanswered>> {
+        Box::pin(async move {
+            // A disk that fails ends the node.
+            self.inner.archive.show(epoch).await.map_err(|_| Unanswered::Stopping)
+        })
+    }
+
+    fn archive(&self) -> ArchiveStatus {
+        self.inner.archive.status()
     }
 
     fn barrier(&self) -> BoxFuture<'_, Result<(), Unanswered>> {
