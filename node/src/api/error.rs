@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use super::backend::Unanswered;
 use super::route::Route;
 use super::{json, query};
+use crate::order::NotDone;
 
 /// What a client may expect to have changed by then, where nothing better is known, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -119,11 +120,19 @@ pub(crate) enum Fault {
     },
     /// The cluster didn't say anything.
     Unanswered(Unanswered),
+    /// An admin's order was not carried out.
+    NotDone(NotDone),
 }
 
 impl From<Unanswered> for Fault {
     fn from(why: Unanswered) -> Self {
         Fault::Unanswered(why)
+    }
+}
+
+impl From<NotDone> for Fault {
+    fn from(why: NotDone) -> Self {
+        Fault::NotDone(why)
     }
 }
 
@@ -268,6 +277,13 @@ impl Fault {
             Fault::Unknown { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_parameter"),
             Fault::Alarm { .. } => (StatusCode::SERVICE_UNAVAILABLE, "alarm"),
             Fault::Refused { refusal, .. } => (refused(refusal), refusal.code()),
+            Fault::NotDone(why) => match why {
+                NotDone::Repeated => (StatusCode::CONFLICT, "order_repeated"),
+                NotDone::NotLeader { .. } => (StatusCode::CONFLICT, "not_leader"),
+                NotDone::Impossible(_) => (StatusCode::CONFLICT, "impossible"),
+                NotDone::Unknown(_) => (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown"),
+                NotDone::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            },
             Fault::Unanswered(why) => match why {
                 Unanswered::UnsignedRefused => (StatusCode::FORBIDDEN, "unsigned_refused"),
                 Unanswered::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "action_too_large"),
@@ -330,6 +346,7 @@ impl Fault {
             }
             Fault::Refused { refusal, .. } => refusal.to_string(),
             Fault::Unanswered(why) => why.to_string(),
+            Fault::NotDone(why) => why.to_string(),
         }
     }
 
@@ -347,6 +364,7 @@ impl Fault {
             Fault::Unknown { field, known } => json!({ "field": field, "known": known }),
             Fault::NotFound { field, .. } => json!({ "field": field }),
             Fault::Refused { refusal, .. } => refusal_data(refusal),
+            Fault::NotDone(NotDone::NotLeader { leader }) => json!({ "leader": leader }),
             _ => json!({}),
         };
         match data {
