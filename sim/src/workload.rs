@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use checkers::history::{History, Operation, Outcome, Read, Reported, SealSeen, Shown};
+use checkers::history::{History, Operation, Outcome, Read, Repeat, Reported, SealSeen, Shown};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -450,7 +450,7 @@ impl Client {
         }
     }
 
-    /// A linearizable read of a journal.
+    /// A read of a journal, mostly a linearizable one.
     async fn read(&mut self) {
         let community = Arc::clone(&self.community);
         let asset = self.rng.pick(&community.meters).id.clone();
@@ -458,7 +458,11 @@ impl Client {
         let epoch = self.epoch().saturating_sub(back);
         let node = self.any_node();
         let asked_ms = self.time.now_ms();
-        let body = json!({"assetId": asset, "epoch": epoch});
+        let local = self.rng.chance(PerMillion::percent(15));
+        let mut body = json!({"assetId": asset, "epoch": epoch});
+        if local {
+            body["consistency"] = json!("local");
+        }
         let answer = self
             .http
             .call(node, "balancing.journal", None, &body, Duration::from_secs(3))
@@ -468,7 +472,10 @@ impl Client {
         if answer.status != 200 {
             return;
         }
-        let read = read_journal(node, asset, epoch, asked_ms, self.time.now_ms(), &answer.body);
+        let read = Read {
+            local,
+            ..read_journal(node, asset, epoch, asked_ms, self.time.now_ms(), &answer.body)
+        };
         trace::record(format_args!(
             "reads {} of {epoch} at n{node}: {} statements",
             read.asset,
@@ -557,17 +564,13 @@ impl Client {
         }
         let mut history = self.history.lock();
         history.count("repeated");
-        if again.status != first.status || stable(&again.body) != stable(&first.body) {
-            let now = self.time.now_ms();
-            let what = format!(
-                "{key} {action} was answered {} {}, and when repeated at n{node} {} {}",
-                first.status,
-                stable(&first.body),
-                again.status,
-                stable(&again.body)
-            );
-            history.oddities.push((now, what));
-        }
+        history.repeats.push(Repeat {
+            key: key.to_owned(),
+            at_ms: self.time.now_ms(),
+            node,
+            first: (first.status, stable(&first.body)),
+            again: (again.status, stable(&again.body)),
+        });
     }
 
     /// Notes answers that no node should give.
@@ -801,6 +804,7 @@ fn read_journal(node: u64, asset: String, epoch: u64, asked_ms: u64, answered_ms
     let metered = statements.iter().filter(|s| s["kind"] == "metered");
     Read {
         node,
+        local: false,
         asset,
         epoch,
         asked_ms,
