@@ -36,7 +36,7 @@ fn a_short_run_answers_in_the_promised_shape() {
     let report: Value = serde_json::from_str(&out).expect("JSON and nothing else");
     assert_eq!(keys(&report), BTreeSet::from(["machine", "floor", "workloads"]));
     let workloads = report["workloads"].as_array().expect("a list");
-    assert_eq!(workloads.len(), 3, "{report}");
+    assert_eq!(workloads.len(), 4, "{report}");
     for workload in workloads {
         assert_eq!(
             keys(workload),
