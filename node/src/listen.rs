@@ -10,8 +10,9 @@ use raft::BoxStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Connections at once; the next one waits in the backlog until one ends.
-const CONNECTIONS: usize = 1024;
+/// Connections at once; the next one waits in the backlog until one ends, without a word. As many as requests may
+/// wait by default: a thousand clients of one node leave room for those who ask how it is.
+const CONNECTIONS: usize = 4096;
 
 /// A listener for axum.
 pub(crate) struct HttpListener {
