@@ -141,7 +141,9 @@ impl Batcher {
             match &leading {
                 Some(_) if !leads => leading = None,
                 None if leads => {
-                    let stamper = Stamper::new(self.ledger.read().now(), Instant::now());
+                    // Time begins when the genesis was made: from 1970 it would never catch up.
+                    let base = self.ledger.read().now().max(self.genesis.created);
+                    let stamper = Stamper::new(base, Instant::now());
                     flights.push(self.begin(&stamper));
                     leading = Some(stamper);
                     began = Instant::now();
