@@ -116,10 +116,11 @@ impl Identity {
 
         let path = node_key_path(data, node);
         let node_key = read_key(&path)?;
-        let founder = genesis.nodes.iter().find(|(id, _)| *id == node);
-        if let Some((_, expected)) = founder
-            && *expected != public(&node_key)
-        {
+        // A key that the genesis doesn't name may have replaced the one that it does; the log knows. Another node's can't have.
+        let held = public(&node_key);
+        let of = |id: u64| genesis.nodes.iter().find(|(founder, _)| *founder == id);
+        let anothers = genesis.nodes.iter().any(|(id, key)| *id != node && *key == held);
+        if anothers && let Some((_, expected)) = of(node) {
             return Err(wrong_key(path, format!("node {node}"), &node_key, expected));
         }
 
@@ -230,6 +231,23 @@ pub fn ensure_key(path: &Path, fill: Fill<'_>) -> Result<SigningKey, IdentityErr
         format!("{KEY_MAGIC} {}\n", base64url(&seed)).as_bytes(),
         0o600,
     )?;
+    Ok(key)
+}
+
+/// Makes a new key in the place of the one in `path`, which is kept beside it as `….old`.
+///
+/// # Errors
+/// If there is no key to replace, or it can't be read or written; if `fill` fails.
+pub fn renew_key(path: &Path, fill: Fill<'_>) -> Result<SigningKey, IdentityError> {
+    read_key(path)?;
+    let next = path.with_extension("next");
+    // One that a crash left behind was never shown to anyone.
+    if next.exists() {
+        fs::remove_file(&next).map_err(|error| IdentityError::file(&next, error))?;
+    }
+    let key = ensure_key(&next, fill)?;
+    let replaced = fs::rename(path, path.with_extension("old")).and_then(|()| fs::rename(&next, path));
+    replaced.map_err(|error| IdentityError::file(path, error))?;
     Ok(key)
 }
 
@@ -656,5 +674,23 @@ mod tests {
             .expect_err("swapped")
             .to_string();
         assert!(error.contains("for node 1"), "{error}");
+    }
+
+    #[test]
+    fn a_renewed_key_is_the_nodes_and_the_old_one_is_kept() {
+        let (dir, _) = made();
+        let path = node_key_path(dir.path(), 1);
+        let old = read_key(&path).expect("a key");
+        let new = renew_key(&path, &mut |bytes: &mut [u8]| {
+            bytes.fill(0x77);
+            Ok(())
+        })
+        .expect("renewed");
+        assert_ne!(public(&new), public(&old));
+        let loaded =
+            Identity::load(dir.path(), 1, &two_nodes()).expect("it may have been replaced in the log");
+        assert_eq!(public(&loaded.node_key), public(&new));
+        let kept = read_key(&path.with_extension("old")).expect("the old key");
+        assert_eq!(public(&kept), public(&old));
     }
 }

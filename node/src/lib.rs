@@ -35,6 +35,7 @@ pub(crate) mod listen;
 pub(crate) mod machine;
 pub(crate) mod membership;
 pub mod metrics;
+pub mod order;
 pub mod seams;
 pub mod start;
 pub mod stream;

@@ -254,6 +254,7 @@ async fn finish(
         signed: signed_seen,
         backlog: Arc::clone(&backlog),
         ready_at,
+        given: gateway::Given::default(),
         patience,
     });
     let batcher = Batcher {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use ed25519_dalek::{Signer as _, SigningKey};
 use ledger::block::{Attestation, Header};
 use ledger::canonical::Canonical;
+use ledger::jws::thumbprint;
 use ledger::{NodeId, PublicKey, Signature};
 use tokio::sync::{mpsc, watch};
 
@@ -76,8 +77,20 @@ impl Signer {
             self.signed.send_replace(Some(last.index));
         }
         let mut headers = Vec::new();
+        let mut strange = false;
         while self.verified.recv_many(&mut headers, BATCH).await > 0 {
             let Some(last) = headers.last() else { continue };
+            // Its signatures count for nothing then. Whoever replaces a key is told so, once.
+            let known = self.gateway.ledger().read().node_keys().get(&self.node).copied();
+            let is_strange = known.is_some_and(|known| known != self.public());
+            if is_strange && !strange {
+                tracing::warn!(
+                    signs_with = thumbprint(&self.public()),
+                    registered = known.map(|known| thumbprint(&known)),
+                    "this node's key is not the one registered for it: its signatures count for nothing"
+                );
+            }
+            strange = is_strange;
             let last = Signed {
                 index: last.index,
                 header: last.digest(),
@@ -104,8 +117,12 @@ impl Signer {
         }
     }
 
+    fn public(&self) -> PublicKey {
+        PublicKey(self.key.verifying_key().to_bytes())
+    }
+
     fn sign(&self, header: &Header) -> Attestation {
-        let public = PublicKey(self.key.verifying_key().to_bytes());
+        let public = self.public();
         let signature = Signature(self.key.sign(header.signing_input(&public).as_bytes()).to_bytes());
         Attestation {
             node: self.node,

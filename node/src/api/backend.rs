@@ -11,6 +11,7 @@
 //! - an [`Unanswered`] other than [`Unanswered::Unknown`] means that the action had no effect and never will;
 //! - after [`Backend::barrier`] returns, the ledger shows everything acknowledged before it was called.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use futures::future::BoxFuture;
 use ledger::{Action, Envelope, Ledger, NodeId, Nonce, Outcome, PublicKey, Signature, Timestamp};
 use parking_lot::RwLock;
 use raft::DiskWork;
+
+use crate::order::{Done, NotDone, Order};
 
 /// A node, as its HTTP edge sees it.
 pub trait Backend: Send + Sync + 'static {
@@ -42,6 +45,9 @@ pub trait Backend: Send + Sync + 'static {
     /// signed its header. Waits for that, but at most about a second; `false` then, and at once if an alarm is
     /// raised.
     fn signed(&self, index: u64) -> BoxFuture<'_, bool>;
+
+    /// Carries out an admin's order, whose signature, addressee and time were checked; the same one only once.
+    fn obey(&self, order: Order) -> BoxFuture<'_, Result<Done, NotDone>>;
 
     /// The key with which this node signs.
     fn node_key(&self) -> PublicKey;
@@ -118,6 +124,8 @@ pub struct NodeStatus {
     pub ready_at: Option<u64>,
     /// The nodes that vote; of both configurations while the membership changes.
     pub voters: Vec<NodeId>,
+    /// The configurations that they form: one, or two while the membership changes.
+    pub configs: Vec<BTreeSet<NodeId>>,
     /// The nodes that only listen.
     pub learners: Vec<NodeId>,
     /// What this node found to be wrong, in words; empty if all is well.

@@ -1,4 +1,4 @@
-//! The cluster itself: `cluster.status`, `.blocks`, `.genesis`.
+//! The cluster itself: `cluster.status`, `.blocks`, `.genesis`, `.order`.
 
 use ledger::jws::{base64url, thumbprint};
 use ledger::units::MAX_FIGURE;
@@ -9,9 +9,10 @@ use super::answer::Answer;
 use super::backend::Unanswered;
 use super::call::Call;
 use super::error::Fault;
-use super::params::{page, whole};
-use super::route::{Access, Body, Methods, Route, optional, schema};
+use super::params::{page, string, whole};
+use super::route::{Access, Body, Methods, Route, optional, required, schema};
 use super::wire;
+use crate::order::{self, Done};
 
 /// Blocks in one answer.
 const BLOCKS: usize = 1000;
@@ -57,6 +58,34 @@ pub(crate) const ROUTES: &[Route] = &[
         refusals: &[],
         handler: |call| Box::pin(genesis(call)),
     },
+    Route {
+        name: "cluster.order",
+        methods: Methods::Post,
+        access: Access::Local,
+        body: Body::Fields,
+        about: "An admin's order to this node: a compact JWS that says what to do. `transfer` hands leadership over, \
+                `snapshot` takes a snapshot and drops the log it covers. It counts once, for a minute at most.",
+        params: &[required(
+            "order",
+            schema::STRING,
+            "the JWS, typ gridseal-order+jws",
+        )],
+        answer: r##"{"$ref":"#/components/schemas/Obeyed"}"##,
+        refusals: &[
+            "unknown_signer",
+            "not_admin",
+            "bad_signature",
+            "expired",
+            "not_after_too_far",
+            "order_repeated",
+            "not_leader",
+            "impossible",
+            "no_leader",
+            "stopping",
+            "outcome_unknown",
+        ],
+        handler: |call| Box::pin(order(call)),
+    },
 ];
 
 /// Where the node stands, with the ledger's digest at the very index it is of.
@@ -94,6 +123,27 @@ async fn genesis(call: Call) -> Result<Answer, Fault> {
         // Before the first entry there is no cluster to speak of.
         None => Err(Unanswered::NoLeader.into()),
     }
+}
+
+async fn order(call: Call) -> Result<Answer, Fault> {
+    let token = call.params.required("order", string)?;
+    let (node, read) = {
+        let ledger = call.ledger();
+        let node = call.backend.status().node;
+        // Before the first entry nobody is known to be an admin.
+        let genesis = ledger.genesis().ok_or(Unanswered::NoLeader)?;
+        (node, order::read(&token, node, genesis, ledger.now())?)
+    };
+    let order = read.ok_or_else(|| Fault::Invalid {
+        field: "order".to_owned(),
+        got: format!("{} bytes", token.len()),
+        expected: format!("a compact JWS with an order to node {node} of this cluster"),
+    })?;
+    Ok(match call.backend.obey(order).await? {
+        Done::Leads(leader) => json!({ "leader": leader }),
+        Done::Snapshot(index) => json!({ "snapshot": index }),
+    }
+    .into())
 }
 
 /// The form in which [`crate::identity::read_genesis`] reads it back.

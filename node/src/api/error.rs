@@ -19,6 +19,7 @@ use super::backend::Unanswered;
 use super::route::Route;
 use super::{json, query};
 use crate::stream::PROTOCOL;
+use crate::order::NotDone;
 
 /// What a client may expect to have changed by then, where nothing better is known, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -127,11 +128,19 @@ pub(crate) enum Fault {
     },
     /// The cluster didn't say anything.
     Unanswered(Unanswered),
+    /// An admin's order was not carried out.
+    NotDone(NotDone),
 }
 
 impl From<Unanswered> for Fault {
     fn from(why: Unanswered) -> Self {
         Fault::Unanswered(why)
+    }
+}
+
+impl From<NotDone> for Fault {
+    fn from(why: NotDone) -> Self {
+        Fault::NotDone(why)
     }
 }
 
@@ -288,6 +297,13 @@ impl Fault {
             Fault::Unknown { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_parameter"),
             Fault::Alarm { .. } => (StatusCode::SERVICE_UNAVAILABLE, "alarm"),
             Fault::Refused { refusal, .. } => (refused(refusal), refusal.code()),
+            Fault::NotDone(why) => match why {
+                NotDone::Repeated => (StatusCode::CONFLICT, "order_repeated"),
+                NotDone::NotLeader { .. } => (StatusCode::CONFLICT, "not_leader"),
+                NotDone::Impossible(_) => (StatusCode::CONFLICT, "impossible"),
+                NotDone::Unknown(_) => (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown"),
+                NotDone::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            },
             Fault::Unanswered(why) => match why {
                 Unanswered::UnsignedRefused => (StatusCode::FORBIDDEN, "unsigned_refused"),
                 Unanswered::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "action_too_large"),
@@ -352,6 +368,7 @@ impl Fault {
             }
             Fault::Refused { refusal, .. } => refusal.to_string(),
             Fault::Unanswered(why) => why.to_string(),
+            Fault::NotDone(why) => why.to_string(),
         }
     }
 
@@ -369,6 +386,7 @@ impl Fault {
             Fault::Unknown { field, known } => json!({ "field": field, "known": known }),
             Fault::NotFound { field, .. } => json!({ "field": field }),
             Fault::Refused { refusal, .. } => refusal_data(refusal),
+            Fault::NotDone(NotDone::NotLeader { leader }) => json!({ "leader": leader }),
             _ => json!({}),
         };
         match data {

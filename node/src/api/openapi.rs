@@ -224,13 +224,13 @@ fn may(route: &Route, code: &str) -> bool {
     );
     let names = |name: &str| route.declares(name);
     match code {
+        _ if route.refusals.contains(&code) => true,
         "bad_signature" | "unknown_signer" => route.body == Body::Bytes,
-        "not_admin" | "not_auditor" => route.refusals.contains(&code),
+        "not_admin" | "not_auditor" | "unknown_contract" => false,
         "unsigned_refused" | "nonce_reused" | "expired" | "busy" | "action_too_large" | "outcome_unknown" => {
             writes
         }
         "unknown_asset" => names("assetId") || names("under"),
-        "unknown_contract" => route.refusals.contains(&code),
         "batch_too_large" => route.body == Body::Batch,
         "alarm" => writes || route.access == Access::ReadSealed,
         "no_leader" | "stopping" => writes || reads,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use ed25519_dalek::SigningKey;
 use ledger::PublicKey;
 use ledger::jws::thumbprint;
 use serde_json::{Value, json};
@@ -28,6 +29,9 @@ enum Action {
     Show(Show),
     /// Make the key of a node that will join (`gridseal member add`) and print its public half.
     New(New),
+    /// Replace a node's key: on its machine, make a new one and print its public half. Register that with `gridseal member
+    /// key`, then restart the node; until both are done its signatures count for nothing. The old key is kept as node.old.
+    Renew(New),
 }
 
 #[derive(Debug, Args)]
@@ -51,10 +55,10 @@ struct Show {
 
 #[derive(Debug, Args)]
 struct New {
-    /// The new node's id.
+    /// The node's id.
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
     id: u64,
-    /// The new node's data directory.
+    /// The node's data directory.
     #[arg(long, value_name = "DIR", default_value = "data")]
     data: PathBuf,
     /// Print JSON.
@@ -74,20 +78,30 @@ impl Keys {
             }
             Action::Show(show) => show.run(),
             Action::New(new) => {
-                let key = identity::ensure_key(&identity::node_key_path(&new.data, new.id), &mut os_entropy)?;
-                let public = identity::public(&key);
-                if new.json {
-                    return call::print(&jwk(Some(new.id), &public), true);
-                }
-                println!(
-                    "node {}  x {}  kid {}",
-                    new.id,
-                    key_x(&public),
-                    thumbprint(&public)
-                );
-                Ok(())
+                let path = identity::node_key_path(&new.data, new.id);
+                new.print(&identity::ensure_key(&path, &mut os_entropy)?)
+            }
+            Action::Renew(renew) => {
+                let path = identity::node_key_path(&renew.data, renew.id);
+                renew.print(&identity::renew_key(&path, &mut os_entropy)?)
             }
         }
+    }
+}
+
+impl New {
+    fn print(&self, key: &SigningKey) -> Result<(), Failure> {
+        let public = identity::public(key);
+        if self.json {
+            return call::print(&jwk(Some(self.id), &public), true);
+        }
+        println!(
+            "node {}  x {}  kid {}",
+            self.id,
+            key_x(&public),
+            thumbprint(&public)
+        );
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use ed25519_dalek::Signer as _;
 use ledger::Timestamp;
 use ledger::canonical::Canonical as _;
 use ledger::jws::base64url;
@@ -17,6 +18,7 @@ use super::{Failure, call, table};
 use crate::client::{Ask, Client};
 use crate::gateway::sign_envelope;
 use crate::identity::{self, parse_key_x};
+use crate::order::{self, Order, Task};
 
 /// How long a change may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,6 +32,9 @@ const LIFETIME_MS: u64 = 60_000;
 /// A node joins in four steps: `gridseal keys new --id 4` on its machine; `gridseal member add` with the key it
 /// printed; start it with `gridseal node --id 4` (its directory holds a copy of genesis.json, its cluster file a
 /// line for it with genesis = false); once it has caught up, `gridseal member promote`.
+///
+/// A node's key is replaced in three: `gridseal keys renew --id 4` on its machine; `gridseal member key` with the key
+/// it printed; restart the node.
 #[derive(Debug, Args)]
 pub(super) struct Member {
     #[command(subcommand)]
@@ -74,6 +79,27 @@ enum Action {
         #[arg(long, value_name = "ID")]
         id: u64,
     },
+    /// Replace the key that a node signs with. The old one signs nothing from then on.
+    Key {
+        /// Its id.
+        #[arg(long, value_name = "ID")]
+        id: u64,
+        /// Its new public key, as `gridseal keys renew` prints it (x).
+        #[arg(long, value_name = "X")]
+        key: String,
+    },
+    /// Have another voter lead.
+    Lead {
+        /// Its id.
+        #[arg(long, value_name = "ID")]
+        id: u64,
+    },
+    /// Have a node take a snapshot and drop the log that it covers.
+    Snapshot {
+        /// Its id.
+        #[arg(long, value_name = "ID")]
+        id: u64,
+    },
     /// Who votes, who listens.
     List,
 }
@@ -83,6 +109,21 @@ impl Member {
         let client = Client::new(call::addresses(&self.node, self.cluster.as_deref())?, PATIENCE);
         let (id, action, done) = match self.action {
             Action::List => return list(&client, self.json).await,
+            Action::Lead { id } => return lead(&client, &self.data, id, self.json).await,
+            Action::Snapshot { id } => {
+                let answer = order(&client, &self.data, id, Task::Snapshot {}).await?;
+                if self.json {
+                    return call::print(&answer, false);
+                }
+                println!("node {id} has a snapshot up to entry {}", answer["snapshot"]);
+                return Ok(());
+            }
+            Action::Key { id, key } => {
+                let key = parse_key_x(&key).map_err(|error| Failure::Usage(format!("--key: {error}")))?;
+                let peer = None;
+                let action = ledger::Action::RegisterNode { node: id, key, peer };
+                (id, action, "has a new key; restart it")
+            }
             Action::Add { id, peer, key } => {
                 let key = parse_key_x(&key).map_err(|error| Failure::Usage(format!("--key: {error}")))?;
                 let action = ledger::Action::RegisterNode {
@@ -160,6 +201,55 @@ async fn submit(client: &Client, data: &Path, action: ledger::Action) -> Result<
     let body = json!({"envelope": base64url(&envelope.to_bytes())});
     let answer = client.call(0, &Ask::new("envelope.submit", &body)).await?;
     Ok(answer.ok("envelope.submit")?)
+}
+
+/// Has `id` lead: an order to whoever leads now.
+async fn lead(client: &Client, data: &Path, id: u64, json: bool) -> Result<(), Failure> {
+    let leader = newest(client).await?["leader"].as_u64();
+    let leader = leader.ok_or_else(|| Failure::Unavailable("no node leads".to_owned()))?;
+    let answer = match leader == id {
+        true => json!({ "leader": id }),
+        false => order(client, data, leader, Task::Transfer { to: id }).await?,
+    };
+    if json {
+        return call::print(&answer, false);
+    }
+    println!("node {} leads", answer["leader"]);
+    Ok(())
+}
+
+/// Signs an order and gives it to the node that it is for.
+async fn order(client: &Client, data: &Path, id: u64, task: Task) -> Result<Value, Failure> {
+    let genesis = identity::load_genesis(data)?;
+    let key = identity::read_key(&identity::admin_key_path(data))?;
+    let ask = Ask::new("cluster.status", &json!({}));
+    for place in 0..client.len() {
+        let Ok(answer) = client.ask(place, &ask).await? else {
+            continue;
+        };
+        let Some(now) = answer.now.filter(|_| answer.body["node"] == json!(id)) else {
+            continue;
+        };
+        let mut nonce = [0; 16];
+        identity::os_entropy(&mut nonce).map_err(|error| Failure::Broken(error.to_string()))?;
+        let order = Order {
+            cluster: genesis.cluster(),
+            node: id,
+            order: task,
+            not_after: Timestamp::ZERO.plus(now.saturating_add(order::LIFETIME_MS)),
+            nonce: base64url(&nonce),
+        };
+        let sign = |message: &[u8]| ledger::Signature(key.sign(message).to_bytes());
+        let token = order::issue(&order, &identity::public(&key), sign);
+        let ask = Ask::new("cluster.order", &json!({ "order": token }));
+        return match client.ask(place, &ask).await? {
+            Ok(answer) => answer.ok("cluster.order"),
+            Err(why) => Err(Failure::Unavailable(format!("node {id}: {why}"))),
+        };
+    }
+    Err(Failure::Unavailable(format!(
+        "node {id} is not among those that answer"
+    )))
 }
 
 /// Waits until the leader has taken Raft where the ledger wants it.

@@ -16,6 +16,7 @@ mod assemble;
 mod barrier;
 mod batcher;
 mod merging;
+mod orders;
 mod peers;
 mod protocol;
 mod stamp;
@@ -37,10 +38,12 @@ use tokio::time::Instant;
 pub use crate::api::backend::{Backend, NodeStatus, Receipt, Unanswered};
 pub(crate) use batcher::{Batcher, NotProposed, Offer};
 pub(crate) use merging::Merging;
+pub(crate) use orders::Given;
 pub(crate) use peers::Peers;
 pub(crate) use waiters::{Place, Waiters};
 
 use crate::alarm::Alarms;
+use crate::order::{Done, NotDone, Order};
 use crate::seams::Entropy;
 
 /// How long before an unsigned request's envelope expires. Less than the 15 minutes allowed, by what the
@@ -79,6 +82,8 @@ pub(crate) struct Inner {
     pub(crate) backlog: Arc<AtomicU64>,
     /// See [`NodeStatus::ready_at`].
     pub(crate) ready_at: watch::Sender<Option<u64>>,
+    /// Orders that admins have given this process.
+    pub(crate) given: Given,
     /// How long a client waits.
     pub(crate) patience: Duration,
 }
@@ -338,6 +343,7 @@ impl Backend for Gateway {
             committed: status.committed.unwrap_or(0),
             ready_at: *self.inner.ready_at.borrow(),
             voters: voters.into_iter().collect(),
+            configs: status.voters,
             learners: status.learners.into_iter().collect(),
             alarms: self
                 .inner
@@ -362,6 +368,17 @@ impl Backend for Gateway {
                 reached = signed.wait_for(|signed| signed.is_some_and(|highest| highest >= index)) => reached.is_ok(),
                 () = tokio::time::sleep(SIGNATURE_PATIENCE) => false,
             }
+        })
+    }
+
+    fn obey(&self, order: Order) -> BoxFuture<'_, Result<Done, NotDone>> {
+        Box::pin(async move {
+            let now = self.inner.ledger.read().now();
+            if !self.inner.given.is_new(order.digest(), order.not_after, now) {
+                return Err(NotDone::Repeated);
+            }
+            tracing::info!(task = ?order.order, nonce = order.nonce, "an admin's order");
+            orders::carry_out(&self.inner.replica, order.order).await
         })
     }
 

@@ -181,6 +181,20 @@ impl Backend for Solo {
         Box::pin(async move { signs })
     }
 
+    fn obey(&self, order: Order) -> BoxFuture<'_, Result<Done, NotDone>> {
+        let mut state = self.state.lock();
+        let new = state.obeyed.insert(order.digest());
+        let leads = state.status.leader == Some(state.status.node);
+        Box::pin(async move {
+            match order.order {
+                _ if !new => Err(NotDone::Repeated),
+                Task::Transfer { .. } if !leads => Err(NotDone::NotLeader { leader: None }),
+                Task::Transfer { to } => Ok(Done::Leads(to)),
+                Task::Snapshot {} => Ok(Done::Snapshot(Some(7))),
+            }
+        })
+    }
+
     fn node_key(&self) -> PublicKey {
         public(&key(1))
     }
