@@ -1,118 +1,236 @@
-//! An administrator, who changes the membership while clients work: a node joins without a vote, is given one, and has its
-//! key replaced; each step in its own time, and not in every run.
+//! An administrator, who carries out the plan's orders while clients work: one after the other, each when its time has
+//! come and the one before is answered.
 //!
-//! The node itself goes on signing with its first key: from the replacement on, its signatures must count for nothing.
+//! What changes the membership or a key is an action in the log, asked for through any node until it is answered. What
+//! concerns one node only, a transfer or a snapshot, is an order to that node and is given up after a few attempts.
 
 use std::time::Duration;
 
 use ed25519_dalek::{Signer as _, SigningKey};
+use gridseal::gateway::sign_envelope;
+use gridseal::order::{self, Order, Task};
 use ledger::canonical::Canonical as _;
-use ledger::{Action, Digest, Envelope, NodeId, PublicKey, Signature, Timestamp, jws};
-use serde_json::json;
+use ledger::{Action, Digest, Signature, Timestamp, jws};
+use serde_json::{Value, json};
 
 use crate::clock::{EPOCH_MS, Time};
-use crate::http::Http;
-use crate::rng::{PerMillion, Rng};
+use crate::cluster::{node_key, peer, public};
+use crate::faults::Fault;
+use crate::http::{Answer, Http};
+use crate::rng::Rng;
+use crate::timeline::{self, What};
+use crate::trace;
+use crate::workload::roster;
+use checkers::history::History;
 
 /// An envelope's life, in milliseconds.
 const LIFE_MS: u64 = 600_000;
+/// Attempts at an order to one node.
+const ATTEMPTS: usize = 3;
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A node that is to join.
+/// What an administrator is told.
 #[derive(Clone, Debug)]
-pub struct Joiner {
-    /// Which.
-    pub node: NodeId,
-    /// The cluster that it joins.
+pub struct Told {
+    /// The cluster.
     pub cluster: Digest,
-    /// Where its peers reach it.
-    pub peer: String,
-    /// The key that it signs with.
-    pub key: PublicKey,
-    /// The key that it is given later, and does not have.
-    pub next_key: PublicKey,
+    /// Whose keys the cluster has.
+    pub seed: u64,
+    /// What to do, and when in virtual milliseconds.
+    pub orders: Vec<(u64, Fault)>,
 }
 
 /// The administrator.
 pub struct Admin {
-    /// Decides how far the change goes.
+    /// Decides whom it asks.
     pub rng: Rng,
     /// How it asks.
     pub http: Http,
     /// True time.
     pub time: Time,
-    /// How many nodes there are to talk to.
-    pub nodes: u64,
     /// Signs what it asks.
     pub key: SigningKey,
-    /// Who joins.
-    pub joiner: Joiner,
+    /// What it does.
+    pub told: Told,
+    /// Whom it can ask.
+    pub roster: roster::Shared,
+    /// Where it counts.
+    pub history: std::sync::Arc<parking_lot::Mutex<History>>,
 }
 
 impl Admin {
-    /// Takes the joiner as far as this run's luck goes.
+    /// Carries out all orders.
     pub async fn work(mut self) {
-        let Joiner {
-            node,
-            peer,
-            key,
-            next_key,
-            ..
-        } = self.joiner.clone();
-        self.pause(3_000..=9_000).await;
-        self.order(Action::RegisterNode {
-            node,
-            key,
-            peer: Some(peer),
-        })
-        .await;
-        if !self.rng.chance(PerMillion::percent(80)) {
-            return;
+        let mut renewed = std::collections::BTreeMap::new();
+        for (at, order) in self.told.orders.clone() {
+            let wait = at.saturating_sub(self.time.now_ms());
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            match order {
+                Fault::Join(node) => {
+                    let action = Action::RegisterNode {
+                        node,
+                        key: public(&node_key(self.told.seed, node, 0)),
+                        peer: Some(peer(node)),
+                    };
+                    if self.say(action).await {
+                        self.roster.lock().members.insert(node);
+                        self.count("a node joined");
+                    }
+                }
+                Fault::Promote(node) => {
+                    if self.say(Action::PromoteNode { node }).await {
+                        self.count("a learner was promoted");
+                    }
+                }
+                Fault::Remove(node) => self.remove(node, "a node was removed").await,
+                Fault::RemoveLeader => {
+                    let leader = self.leader().await;
+                    timeline::note(What::Removes(leader));
+                    self.remove(leader, "the leader was removed").await;
+                }
+                Fault::RotateKey(node) => {
+                    let times = renewed.entry(node).or_insert(0);
+                    *times += 1;
+                    let key = public(&node_key(self.told.seed, node, *times));
+                    let action = Action::RegisterNode {
+                        node,
+                        key,
+                        peer: None,
+                    };
+                    if self.say(action).await {
+                        self.count("a key was replaced");
+                    }
+                }
+                Fault::Transfer(to) => self.transfer(to).await,
+                Fault::Snapshot(node) => {
+                    if self.order(node, Task::Snapshot {}).await.is_some() {
+                        self.count("a snapshot was ordered");
+                    }
+                }
+                // All else is no order.
+                _ => {}
+            }
+            self.roster.lock().open -= 1;
         }
-        self.pause(1_000..=6_000).await;
-        self.order(Action::PromoteNode { node }).await;
-        if !self.rng.chance(PerMillion::percent(80)) {
-            return;
+    }
+
+    fn count(&self, what: &'static str) {
+        self.history.lock().count(what);
+    }
+
+    async fn remove(&mut self, node: u64, counted: &'static str) {
+        if self.say(Action::RevokeNode { node }).await {
+            let mut roster = self.roster.lock();
+            roster.members.remove(&node);
+            roster.left.insert(node);
+            drop(roster);
+            self.count(counted);
         }
-        self.pause(1_000..=6_000).await;
-        self.order(Action::RegisterNode {
-            node,
-            key: next_key,
-            peer: None,
-        })
-        .await;
+    }
+
+    async fn transfer(&mut self, to: u64) {
+        for _ in 0..ATTEMPTS {
+            let leader = self.leader().await;
+            if leader == to {
+                return;
+            }
+            if self.order(leader, Task::Transfer { to }).await.is_some() {
+                self.count("leadership was handed over by order");
+                return;
+            }
+        }
     }
 
     async fn pause(&mut self, ms: std::ops::RangeInclusive<u64>) {
         tokio::time::sleep(Duration::from_millis(self.rng.within(ms))).await;
     }
 
-    /// Has an action done, however long it takes.
-    async fn order(&mut self, action: Action) {
-        let signer = PublicKey(self.key.verifying_key().to_bytes());
-        let mut nonce = [0; 16];
-        self.rng.fill(&mut nonce);
-        let not_after = Timestamp::ZERO.plus(EPOCH_MS + self.time.now_ms() + LIFE_MS);
-        let bytes = ledger::envelope::signing_bytes(self.joiner.cluster, signer, nonce, not_after, &action);
-        let signature = Signature(self.key.sign(&bytes).to_bytes());
-        let envelope = Envelope {
-            signer,
-            nonce,
-            not_after,
-            action,
-            signature,
-        };
-        let body = json!({"envelope": jws::base64url(&envelope.to_bytes())});
+    fn any_member(&mut self) -> u64 {
+        let members: Vec<u64> = self.roster.lock().members.iter().copied().collect();
+        *self.rng.pick(&members)
+    }
+
+    /// Whoever leads, by what the first member says that knows.
+    async fn leader(&mut self) -> u64 {
         loop {
-            let node = self.rng.within(1..=self.nodes);
+            let node = self.any_member();
             let answer = self
                 .http
-                .call(node, "envelope.submit", None, &body, Duration::from_secs(3))
+                .call(node, "cluster.status", None, &json!({}), PATIENCE)
                 .await;
-            // A refusal is an answer too; the checkers know whether it is the right one.
-            if answer.is_ok_and(|answer| matches!(answer.status, 200 | 409)) {
-                return;
+            if let Some(leader) = answer.ok().and_then(|answer| answer.body["leader"].as_u64()) {
+                return leader;
             }
             self.pause(50..=500).await;
         }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::ZERO.plus(EPOCH_MS + self.time.now_ms())
+    }
+
+    /// Has an action done through the log, however long it takes; says whether it was not refused.
+    async fn say(&mut self, action: Action) -> bool {
+        trace::record(format_args!("the admin says {action:?}"));
+        let mut nonce = [0; 16];
+        self.rng.fill(&mut nonce);
+        let envelope = sign_envelope(
+            &self.key,
+            self.told.cluster,
+            nonce,
+            self.now().plus(LIFE_MS),
+            action,
+        );
+        let body = json!({"envelope": jws::base64url(&envelope.to_bytes())});
+        loop {
+            let node = self.any_member();
+            // A refusal is an answer too; the checkers know whether it is the right one.
+            match self.ask(node, "envelope.submit", &body).await {
+                Some(Answer { status: 200, .. }) => return true,
+                Some(Answer {
+                    status: 403..=409, ..
+                }) => return false,
+                _ => self.pause(50..=500).await,
+            }
+        }
+    }
+
+    /// Gives an order to one node; `None` if it was not carried out, or if nobody knows.
+    async fn order(&mut self, node: u64, task: Task) -> Option<Value> {
+        trace::record(format_args!("the admin orders n{node} {task:?}"));
+        for _ in 0..ATTEMPTS {
+            // The ledger's time, which runs as the leader's clock does; a minute ahead of it is too far.
+            let status = self.ask(node, "cluster.status", &json!({})).await;
+            let Some(now) = status.and_then(|answer| answer.now) else {
+                self.pause(50..=500).await;
+                continue;
+            };
+            let order = Order {
+                cluster: self.told.cluster,
+                node,
+                order: task,
+                not_after: Timestamp::ZERO.plus(now + order::LIFETIME_MS / 2),
+                nonce: self.rng.next().to_string(),
+            };
+            let sign = |message: &[u8]| Signature(self.key.sign(message).to_bytes());
+            let token = order::issue(&order, &public(&self.key), sign);
+            match self.ask(node, "cluster.order", &json!({ "order": token })).await {
+                Some(Answer {
+                    status: 200, body, ..
+                }) => return Some(body),
+                Some(Answer {
+                    status: 403..=422, ..
+                }) => return None,
+                _ => self.pause(50..=500).await,
+            }
+        }
+        None
+    }
+
+    async fn ask(&mut self, node: u64, action: &str, body: &Value) -> Option<Answer> {
+        let answer = self.http.call(node, action, None, body, PATIENCE).await.ok();
+        trace::record(format_args!("the admin hears {answer:?}"));
+        answer
     }
 }

@@ -387,6 +387,7 @@ pub fn run(options: &Options) -> std::io::Result<Report> {
         node: program,
         clients: None,
         leader: Rc::new(move || leader(&watched.lock())),
+        new_key: Rc::new(|_| {}),
         plan,
         rough: !calm,
     })?;

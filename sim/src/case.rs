@@ -41,8 +41,6 @@ pub struct Case {
     pub lying_disks: bool,
     /// A node whose ledger computes wrongly, and from which log index on.
     pub corrupt: Option<(u64, u64)>,
-    /// One more node joins while clients work.
-    pub joins: bool,
     /// How often clients do what.
     pub mix: Mix,
     /// Operations that are left out, by their key.
@@ -67,8 +65,7 @@ impl Default for Case {
             drawn: false,
             lying_disks: false,
             corrupt: None,
-            joins: false,
-            mix: options.mix,
+            mix: Mix::default(),
             mute: BTreeSet::new(),
             steps: Vec::new(),
             expect: Vec::new(),
@@ -79,7 +76,7 @@ impl Default for Case {
 impl Case {
     /// All that this seed draws, written out, so that parts can be taken away.
     pub fn of_seed(options: &scenario::Options) -> Self {
-        let drawn = || Plan::draw(options.seed, options.nodes, options.faults_ms);
+        let drawn = || Plan::draw_with_operations(options.seed, options.nodes, options.faults_ms);
         let plan = options.plan.clone().unwrap_or_else(drawn);
         Case {
             title: format!("seed {}", options.seed),
@@ -90,12 +87,16 @@ impl Case {
             rough: options.rough,
             lying_disks: options.lying_disks,
             corrupt: options.corrupt,
-            joins: options.joins,
             mix: options.mix,
             mute: options.mute.clone(),
             steps: plan.steps,
             ..Case::default()
         }
+    }
+
+    /// Nodes that are no founders.
+    pub fn joiners(&self) -> BTreeSet<u64> {
+        crate::faults::joiners(&self.steps)
     }
 
     /// How it is run.
@@ -105,14 +106,10 @@ impl Case {
             quiet_from_ms: self.duration_ms,
         };
         if self.drawn {
-            plan.steps
-                .extend(Plan::draw(self.seed, self.nodes, self.duration_ms).steps);
+            let drawn = Plan::draw_with_operations(self.seed, self.nodes, self.duration_ms);
+            plan.steps.extend(drawn.steps);
         }
         plan.finish(self.nodes);
-        // What makes everything well at the end is added once, however often a plan was finished before.
-        let mut made_well = BTreeSet::new();
-        plan.steps
-            .retain(|(at, fault)| *at < self.duration_ms || made_well.insert(fault.to_step(*at)));
         scenario::Options {
             nodes: self.nodes,
             faults_ms: self.duration_ms,
@@ -123,7 +120,6 @@ impl Case {
             mix: self.mix,
             mute: self.mute.clone(),
             corrupt: self.corrupt,
-            joins: self.joins,
             ..scenario::Options::new(self.seed)
         }
     }
@@ -180,7 +176,7 @@ mod tests {
             let text = case.to_toml();
             let read = parse("case.toml", &text).unwrap_or_else(|e| panic!("{e}\n{text}"));
             assert_eq!(read, case, "{text}");
-            let mut drawn = Plan::draw(seed, 5, 30_000).steps;
+            let mut drawn = Plan::draw_with_operations(seed, 5, 30_000).steps;
             let planned = read.options().plan.unwrap_or_default().steps;
             // Only what makes everything well at the end twice is said once.
             drawn.dedup();
@@ -193,7 +189,7 @@ mod tests {
             };
             assert_eq!(
                 early(&planned),
-                early(&Plan::draw(seed, 5, 30_000).steps),
+                early(&Plan::draw_with_operations(seed, 5, 30_000).steps),
                 "the same plan is run"
             );
             assert!(drawn.iter().all(|step| planned.contains(step)));

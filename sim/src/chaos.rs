@@ -50,6 +50,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::clock::Time;
 use crate::product::Product;
 use crate::workload;
+use crate::workload::roster::Roster;
 
 use self::layout::Layout;
 use self::netns::Namespaces;
@@ -248,7 +249,8 @@ async fn run(options: &Options) -> io::Result<Verdict> {
         mix: workload::Mix::default(),
         mute: BTreeSet::new(),
         excused: BTreeSet::new(),
-        joiner: None,
+        admin: None,
+        roster: Roster::new(ids.len() as u64, 0),
     };
     let clients = workload::run(
         load,

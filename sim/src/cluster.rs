@@ -1,6 +1,6 @@
 //! The product in the simulation: the very same `start`, on simulated seams.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,10 +13,9 @@ use gridseal::config::Cluster;
 use gridseal::gateway::{Backend as _, Gateway};
 use gridseal::seams::Seams;
 use gridseal::start::{NodeConfig, start};
-use ledger::{Genesis, NodeId, PublicKey, Timestamp};
+use ledger::{Digest, Genesis, NodeId, PublicKey, Timestamp};
 use parking_lot::Mutex;
 
-use crate::admin::Joiner;
 use crate::clock::EPOCH_MS;
 use crate::host::{Machine, Program, ip};
 use crate::http::API_PORT;
@@ -96,24 +95,24 @@ pub struct Common {
     cluster: Cluster,
     genesis: Genesis,
     corrupt: Option<(u64, u64)>,
-    /// A node that is no founder.
-    joiner: Option<NodeId>,
+    /// How often each node was given a new key.
+    renewed: Arc<Mutex<BTreeMap<NodeId, u64>>>,
     seen: Shared,
 }
 
 impl Common {
-    /// A cluster of so many founders.
+    /// A cluster of so many founders, and others that may join.
     ///
     /// # Errors
     /// The cluster file that it makes is refused.
-    pub fn new(seed: u64, nodes: u64, seen: Shared) -> Result<Self, String> {
+    pub fn new(seed: u64, founders: u64, joiners: &BTreeSet<u64>, seen: Shared) -> Result<Self, String> {
         let rng = &mut Rng::fork(seed, "config");
         let mut text = format!("epoch_ms = {EPOCH_LENGTH_MS}\ndevelopment = true\n");
-        for id in 1..=nodes {
-            let ip = ip(id);
+        for id in (1..=founders).chain(joiners.iter().copied()) {
+            let (ip, peer, founder) = (ip(id), peer(id), id <= founders);
             let _ = writeln!(
                 text,
-                "[[node]]\nid = {id}\napi = \"{ip}:{API_PORT}\"\npeer = \"{ip}:{PEER_PORT}\""
+                "[[node]]\nid = {id}\napi = \"{ip}:{API_PORT}\"\npeer = \"{peer}\"\ngenesis = {founder}"
             );
         }
         let _ = writeln!(
@@ -128,8 +127,8 @@ impl Common {
             salt: [7; 32],
             created: Timestamp::new(EPOCH_MS).unwrap_or_default(),
             epoch_ms: EPOCH_LENGTH_MS,
-            nodes: (1..=nodes)
-                .map(|id| (id, public(&key(seed, "node", id))))
+            nodes: (1..=founders)
+                .map(|id| (id, public(&node_key(seed, id, 0))))
                 .collect(),
             admins: vec![public(&key(seed, "admin", 0))],
             gateways: vec![public(&key(seed, "gateway", 0))],
@@ -140,7 +139,7 @@ impl Common {
             cluster,
             genesis,
             corrupt: None,
-            joiner: None,
+            renewed: Arc::default(),
             seen,
         })
     }
@@ -150,38 +149,24 @@ impl Common {
         Common { corrupt, ..self }
     }
 
-    /// The nodes' keys, as a verifier would have them.
+    /// The nodes' keys, as a verifier would have them: all that the founders and those who joined were ever given.
     pub fn node_keys(&self) -> Vec<(u64, [u8; 32])> {
-        let mut keys: Vec<_> = self
-            .genesis
-            .nodes
-            .iter()
-            .map(|(node, key)| (*node, key.0))
-            .collect();
-        keys.extend(
-            self.joiner()
-                .iter()
-                .flat_map(|joiner| [(joiner.node, joiner.key.0), (joiner.node, joiner.next_key.0)]),
-        );
-        keys
+        let renewed = self.renewed.lock();
+        let of = |node: NodeId| 0..=renewed.get(&node).copied().unwrap_or(0);
+        let nodes = self.cluster.nodes.iter().map(|member| member.id);
+        nodes
+            .flat_map(|node| of(node).map(move |n| (node, public(&node_key(self.seed, node, n)).0)))
+            .collect()
     }
 
-    /// The same cluster with its last node outside at first.
-    #[must_use]
-    pub fn with_joiner(mut self) -> Self {
-        self.joiner = self.genesis.nodes.pop().map(|(node, _)| node);
-        self
+    /// The cluster's id.
+    pub fn id(&self) -> Digest {
+        self.genesis.cluster()
     }
 
-    /// The node that is outside at first, if there is one.
-    pub fn joiner(&self) -> Option<Joiner> {
-        self.joiner.map(|node| Joiner {
-            node,
-            cluster: self.genesis.cluster(),
-            peer: format!("{}:{PEER_PORT}", ip(node)),
-            key: public(&key(self.seed, "node", node)),
-            next_key: public(&key(self.seed, "node, once more,", node)),
-        })
+    /// Gives a node a new key, in use from its next start on.
+    pub fn renew_key(&self, node: NodeId) {
+        *self.renewed.lock().entry(node).or_default() += 1;
     }
 
     /// What runs on a node's machine.
@@ -225,6 +210,19 @@ impl Drawn {
     }
 }
 
+/// The keys that a node signs with, one after the other.
+pub fn node_key(seed: u64, node: NodeId, renewed: u64) -> SigningKey {
+    match renewed {
+        0 => key(seed, "node", node),
+        n => key(seed, &format!("node, renewed {n} times,"), node),
+    }
+}
+
+/// Where a node's peers reach it.
+pub fn peer(node: NodeId) -> String {
+    format!("{}:{PEER_PORT}", ip(node))
+}
+
 /// The keys of a seed's cluster: of `node` so and so, of `gateway` 0, of `admin` 0.
 pub fn key(seed: u64, whose: &str, id: u64) -> SigningKey {
     let mut bytes = [0; 32];
@@ -232,7 +230,8 @@ pub fn key(seed: u64, whose: &str, id: u64) -> SigningKey {
     SigningKey::from_bytes(&bytes)
 }
 
-fn public(key: &SigningKey) -> PublicKey {
+/// The public half.
+pub fn public(key: &SigningKey) -> PublicKey {
     PublicKey(key.verifying_key().to_bytes())
 }
 
@@ -242,7 +241,7 @@ async fn node(common: Common, machine: Machine) -> Result<(), String> {
         cluster,
         genesis,
         corrupt,
-        joiner: _,
+        renewed,
         seen,
     } = common;
     let id = machine.id;
@@ -256,7 +255,7 @@ async fn node(common: Common, machine: Machine) -> Result<(), String> {
         id,
         cluster,
         genesis,
-        node_key: key(seed, "node", id),
+        node_key: node_key(seed, id, renewed.lock().get(&id).copied().unwrap_or(0)),
         gateway_key: Some(key(seed, "gateway", 0)),
         corrupt_from: corrupt.filter(|(node, _)| *node == id).map(|(_, from)| from),
     };
@@ -299,8 +298,11 @@ async fn node(common: Common, machine: Machine) -> Result<(), String> {
             tokio::time::sleep(LOOK).await;
         }
     };
+    let mut stop = machine.stop;
     tokio::select! {
-        why = node.stopped() => Err(why),
-        never = look => never,
+        why = node.stopped() => return Err(why),
+        never = look => return never,
+        _ = stop.wait_for(|stop| *stop) => {}
     }
+    node.shutdown().await.map_err(|fault| fault.to_string())
 }

@@ -1,6 +1,8 @@
 //! What goes wrong, and when: a schedule that a seed draws before the run begins, so that it can be read, told and
-//! (one day) shrunk.
+//! shrunk.
 
+pub mod duration;
+mod operations;
 mod swarm;
 pub mod words;
 
@@ -64,6 +66,41 @@ pub enum Fault {
     EmptyDisk(u64),
     /// A process is killed, and its disk replaced by a copy of another node's.
     WrongDisk(u64, u64),
+    /// A process is asked to end, which hands over and writes down, and is started anew.
+    Restart(u64),
+    /// A process is killed and started anew as a build that speaks the next version of the peers' protocol, or as the
+    /// current one again.
+    NewerBuild(u64, bool),
+    /// A new node is started, and an admin registers it: it gets the log, and no vote.
+    Join(u64),
+    /// An admin gives a node its vote.
+    Promote(u64),
+    /// An admin removes a node for good. Its process goes on and may not know.
+    Remove(u64),
+    /// An admin removes whoever leads at that moment.
+    RemoveLeader,
+    /// A node is given a new key file, and an admin registers the key: it signs with it from its next start on.
+    RotateKey(u64),
+    /// An admin has the leader hand over to a node.
+    Transfer(u64),
+    /// An admin has a node take a snapshot and drop the log that it covers.
+    Snapshot(u64),
+}
+
+impl Fault {
+    /// Whether it is an admin's order, which takes its way through the cluster; all else just happens.
+    pub fn is_order(&self) -> bool {
+        matches!(
+            self,
+            Fault::Join(_)
+                | Fault::Promote(_)
+                | Fault::Remove(_)
+                | Fault::RemoveLeader
+                | Fault::RotateKey(_)
+                | Fault::Transfer(_)
+                | Fault::Snapshot(_)
+        )
+    }
 }
 
 /// How one direction of a link is.
@@ -119,6 +156,16 @@ impl fmt::Display for Fault {
             Fault::WrongDisk(node, other) => {
                 write!(f, "n{node} is killed and gets a copy of n{other}'s disk")
             }
+            Fault::Restart(node) => write!(f, "n{node} is asked to end, and started anew"),
+            Fault::NewerBuild(node, true) => write!(f, "n{node} is replaced by a newer build"),
+            Fault::NewerBuild(node, false) => write!(f, "n{node} is replaced by the current build"),
+            Fault::Join(node) => write!(f, "n{node} is started, and to join without a vote"),
+            Fault::Promote(node) => write!(f, "n{node} is to be given a vote"),
+            Fault::Remove(node) => write!(f, "n{node} is to be removed"),
+            Fault::RemoveLeader => f.write_str("the leader is to be removed"),
+            Fault::RotateKey(node) => write!(f, "n{node} gets a new key, which is to be registered"),
+            Fault::Transfer(node) => write!(f, "n{node} is to lead"),
+            Fault::Snapshot(node) => write!(f, "n{node} is to take a snapshot and drop its log"),
         }
     }
 }
@@ -138,6 +185,15 @@ pub struct Plan {
     pub steps: Vec<(u64, Fault)>,
     /// Nothing goes wrong from here on.
     pub quiet_from_ms: u64,
+}
+
+/// The nodes that join in these steps.
+pub fn joiners(steps: &[(u64, Fault)]) -> BTreeSet<u64> {
+    let joiners = steps.iter().filter_map(|(_, fault)| match fault {
+        Fault::Join(node) => Some(*node),
+        _ => None,
+    });
+    joiners.collect()
 }
 
 /// Which classes of faults a seed has, each with probability one half.
@@ -307,6 +363,33 @@ impl Plan {
         self.steps.push((up.min(end_ms), Fault::Start(node)));
     }
 
+    /// As [`Plan::draw`], with what admins do meanwhile: members come and go, leaders hand over, keys are replaced,
+    /// processes restarted.
+    pub fn draw_with_operations(seed: u64, nodes: u64, end_ms: u64) -> Self {
+        let mut plan = Plan::draw(seed, nodes, end_ms);
+        operations::more(&mut plan, seed, nodes, end_ms);
+        plan.finish(nodes);
+        plan
+    }
+
+    /// Adds a node that joins, is given its vote, and then a key that it does not use before it is started anew; not
+    /// in every seed as far as that.
+    pub fn add_joiner(&mut self, seed: u64, nodes: u64) {
+        operations::joiner(self, seed, nodes);
+        self.finish(nodes);
+    }
+
+    /// Nodes that are no founders.
+    pub fn joiners(&self) -> BTreeSet<u64> {
+        joiners(&self.steps)
+    }
+
+    /// An admin's orders, in order of time.
+    pub fn orders(&self) -> Vec<(u64, Fault)> {
+        let orders = self.steps.iter().filter(|(_, fault)| fault.is_order());
+        orders.cloned().collect()
+    }
+
     /// Nodes whose disk lost or changed what had been synced. Such a node must halt rather than serve it, and may
     /// never come back under its old name: nothing is asked of it when the faults are over.
     pub fn damaged(&self) -> BTreeSet<u64> {
@@ -321,17 +404,33 @@ impl Plan {
         damaged.collect()
     }
 
-    /// Puts the steps in order, and adds what makes everything well at the end.
+    /// Puts the steps in order, and adds what makes everything well at the end; again and again does no harm.
     pub fn finish(&mut self, nodes: u64) {
-        self.steps.push((self.quiet_from_ms, Fault::Heal));
-        for node in 1..=nodes {
-            self.steps
-                .push((self.quiet_from_ms, Fault::SlowNode(node, false)));
-            self.steps
-                .push((self.quiet_from_ms, Fault::FullDisk(node, false)));
-            self.steps
-                .push((self.quiet_from_ms, Fault::SlowDisk(node, false)));
-            self.steps.push((self.quiet_from_ms, Fault::Start(node)));
+        let end_ms = self.quiet_from_ms;
+        self.steps.sort_by_key(|(at, _)| *at);
+        let mut well = vec![Fault::Heal];
+        for node in (1..=nodes).chain(self.joiners()) {
+            well.extend([
+                Fault::SlowNode(node, false),
+                Fault::FullDisk(node, false),
+                Fault::SlowDisk(node, false),
+                Fault::NewerBuild(node, false),
+            ]);
+            // A key that came after the process had begun is not in use.
+            let last = self.steps.iter().rev().find(|(_, fault)| match fault {
+                Fault::RotateKey(of) | Fault::Restart(of) | Fault::Crash { node: of, .. } => *of == node,
+                _ => false,
+            });
+            if matches!(last, Some((_, Fault::RotateKey(_)))) {
+                well.push(Fault::Restart(node));
+            }
+            well.push(Fault::Start(node));
+        }
+        for fault in well {
+            let step = (end_ms, fault);
+            if !self.steps.contains(&step) {
+                self.steps.push(step);
+            }
         }
         self.steps.sort_by_key(|(at, _)| *at);
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
 use tokio::runtime::{Builder, RngSeed, Runtime};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::Instant;
 
@@ -45,6 +46,8 @@ pub struct Machine {
     pub entropy: Arc<SimEntropy>,
     /// True time, for histories only: no node may look at it.
     pub time: Time,
+    /// Turns true when the process is asked to end.
+    pub stop: watch::Receiver<bool>,
 }
 
 /// What runs on a machine. An error is why it stopped by itself.
@@ -62,6 +65,7 @@ pub struct Host {
     time: Time,
     program: Program,
     boots: u64,
+    newer: bool,
     state: State,
 }
 
@@ -80,6 +84,7 @@ struct Process {
     began_ms: u64,
     began: Instant,
     paused_until_ms: u64,
+    stop: watch::Sender<bool>,
 }
 
 /// The address of a node's machine.
@@ -110,6 +115,7 @@ impl Host {
             time,
             program,
             boots: 0,
+            newer: false,
             state: State::Off,
         }
     }
@@ -152,6 +158,25 @@ impl Host {
         }
     }
 
+    /// Whether its processes are, from the next start on, of a build that speaks the next version of the peers'
+    /// protocol. Says whether that is a change.
+    pub fn set_newer(&mut self, newer: bool) -> bool {
+        std::mem::replace(&mut self.newer, newer) != newer
+    }
+
+    /// Whether its process is, or the next one will be, of such a build.
+    pub fn is_newer(&self) -> bool {
+        self.newer
+    }
+
+    /// Asks the process to end, as an operator would.
+    pub fn ask_to_end(&self) {
+        if let State::Running(process) = &self.state {
+            trace::enter(self.time.now_ms(), self.who);
+            process.stop.send_replace(true);
+        }
+    }
+
     /// Starts a process, if none runs.
     ///
     /// # Errors
@@ -169,14 +194,17 @@ impl Host {
                 &Rng::fork(self.seed, &label("scheduler")).next().to_le_bytes(),
             ))
             .build()?;
+        let (stop, stopping) = watch::channel(false);
+        let network = self.net.attach(self.ip);
         let machine = Machine {
             id: self.id,
             boot: self.boots,
             disk: self.disk.mount(),
-            network: self.net.attach(self.ip),
+            network: if self.newer { network.newer() } else { network },
             clock: self.clock.clone(),
             entropy: Arc::new(SimEntropy::new(Rng::fork(self.seed, &label("entropy")))),
             time: self.time.clone(),
+            stop: stopping,
         };
         self.boots += 1;
         timeline::note(What::Up);
@@ -192,6 +220,7 @@ impl Host {
             began_ms: self.time.now_ms(),
             began,
             paused_until_ms: 0,
+            stop,
         }));
         Ok(())
     }
@@ -211,12 +240,20 @@ impl Host {
             local, main, runtime, ..
         } = &mut **process;
         let exited = runtime.block_on(local.run_until(until(present, main)));
+        let asked = *process.stop.borrow();
         if let Some(result) = exited {
             trace::record(format_args!("process exits: {result:?}"));
-            timeline::note(What::Stopped(result.as_ref().err().cloned().unwrap_or_default()));
+            timeline::note(match &result {
+                Ok(()) if asked => What::Down,
+                _ => What::Stopped(result.as_ref().err().cloned().unwrap_or_default()),
+            });
             self.disk.unmount();
             self.net.crash(self.ip, false);
-            self.end(State::Exited(result));
+            self.end(if asked && result.is_ok() {
+                State::Off
+            } else {
+                State::Exited(result)
+            });
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Answer {
     pub status: u16,
     /// The body; null if it was empty.
     pub body: Value,
+    /// The ledger's time when it was given.
+    pub now: Option<u64>,
 }
 
 /// No answer: whatever was asked may have been done, or may yet be.
@@ -85,17 +87,20 @@ impl Http {
             sender.ready().await.map_err(broken)?;
             let response = sender.send_request(request).await.map_err(broken)?;
             let status = response.status();
+            let now = response.headers().get("gridseal-now");
+            let now = now.and_then(|now| now.to_str().ok()?.parse().ok());
             let bytes = response.into_body().collect().await.map_err(broken)?.to_bytes();
-            Ok((sender, status, bytes))
+            Ok((sender, status, bytes, now))
         };
         match tokio::time::timeout(deadline, asked).await {
             Err(_) => Err(Silence::Deadline),
             Ok(Err(silence)) => Err(silence),
-            Ok(Ok((sender, status, bytes))) => {
+            Ok(Ok((sender, status, bytes, now))) => {
                 self.open.insert(node, sender);
                 Ok(Answer {
                     status: StatusCode::as_u16(&status),
                     body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+                    now,
                 })
             }
         }

@@ -121,7 +121,12 @@ fn main() -> ExitCode {
                     ..Plan::default()
                 });
             }
-            options.joins = args.joiner;
+            if args.joiner {
+                let drawn = Plan::draw_with_operations(args.seed, args.nodes, options.faults_ms);
+                let mut plan = options.plan.take().unwrap_or(drawn);
+                plan.add_joiner(args.seed, args.nodes);
+                options.plan = Some(plan);
+            }
             if let Some(name) = &args.plant {
                 match mutants::plant(name) {
                     Ok(mutant) => options.awaited = mutant.expected,

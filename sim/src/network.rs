@@ -14,6 +14,7 @@
 //! Absent on purpose: bandwidth, names (an address is `ip:port`, and a machine has one), half-closed reading.
 
 mod link;
+mod newer;
 mod stream;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -185,6 +186,7 @@ impl SimNet {
                 net: self.clone(),
                 ip,
                 boot: machine.boots,
+                newer: false,
             }
         })
     }
@@ -568,6 +570,21 @@ pub struct Attached {
     net: SimNet,
     ip: IpAddr,
     boot: u64,
+    newer: bool,
+}
+
+impl Attached {
+    /// The same for a build that speaks the next version of the peers' protocol, and no other.
+    pub fn newer(self) -> Self {
+        Attached { newer: true, ..self }
+    }
+}
+
+fn open(stream: SimStream, newer: bool) -> BoxStream {
+    match newer {
+        true => Box::new(newer::Newer::new(stream)),
+        false => Box::new(stream),
+    }
 }
 
 fn parse(addr: &str) -> io::Result<SocketAddr> {
@@ -607,7 +624,7 @@ impl Network for Attached {
                 Ok(id)
             })?;
             let stream = Dialing(Some(SimStream::new(self.net.clone(), id, DIALER))).await?;
-            Ok(Box::new(stream) as BoxStream)
+            Ok(open(stream, self.newer))
         })
     }
 
@@ -640,6 +657,7 @@ impl Network for Attached {
                 net: self.net.clone(),
                 addr,
                 boot: self.boot,
+                newer: self.newer,
             }) as Box<dyn Listener>)
         })
     }
@@ -649,6 +667,7 @@ struct SimListener {
     net: SimNet,
     addr: SocketAddr,
     boot: u64,
+    newer: bool,
 }
 
 impl Listener for SimListener {
@@ -665,7 +684,7 @@ impl Listener for SimListener {
                     Some(id) => {
                         let from = core.conns.get(&id).map(|conn| conn.ends[DIALER].addr.to_string());
                         let stream = SimStream::new(self.net.clone(), id, ACCEPTER);
-                        std::task::Poll::Ready(Ok((Box::new(stream) as BoxStream, from.unwrap_or_default())))
+                        std::task::Poll::Ready(Ok((open(stream, self.newer), from.unwrap_or_default())))
                     }
                     None => {
                         backlog.waker = Some(cx.waker().clone());

@@ -1,6 +1,6 @@
 //! What the checkers are shown of a simulated cluster: its disks whenever they change, its nodes every millisecond.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use checkers::Violation;
 use checkers::failstop::{Damaged, FailStop};
@@ -8,14 +8,18 @@ use checkers::history::History;
 use checkers::recovery::View;
 use checkers::wal::Platter;
 use checkers::watch::{Conclusion, Watch};
+use gridseal::api::backend::NodeStatus;
 use gridseal::gateway::Backend as _;
 
-use crate::cluster::Shared;
+use crate::cluster::{Seen, Shared};
 use crate::host::Host;
 use crate::product::Product;
 use crate::trace;
+use crate::workload::roster;
 use crate::world::World;
 
+/// How long Raft may take to get where the ledger wants it once faults and orders are over, in milliseconds.
+const SETTLED_WITHIN_MS: u64 = 15_000;
 /// How often what costs more than a glance is looked at, in milliseconds.
 const CLOSELY_MS: u64 = 10;
 
@@ -30,11 +34,16 @@ pub struct Observer {
     excused: BTreeSet<u64>,
     /// How many complaints stand in the trace.
     told: usize,
+    roster: roster::Shared,
+    /// Who votes, as was last seen.
+    configs: Vec<BTreeSet<u64>>,
+    /// Since when faults and orders are over and the membership is still not what admins said.
+    unsettled_ms: Option<u64>,
 }
 
 impl Observer {
     /// One that has seen nothing yet; see [`Watch::new`].
-    pub fn new(excused: BTreeSet<u64>, seen: Shared) -> Self {
+    pub fn new(excused: BTreeSet<u64>, seen: Shared, roster: roster::Shared) -> Self {
         Observer {
             watch: Watch::new(excused.clone()),
             seen,
@@ -43,6 +52,9 @@ impl Observer {
             damaged: Damaged::default(),
             excused,
             told: 0,
+            roster,
+            configs: Vec::new(),
+            unsettled_ms: None,
         }
     }
 
@@ -73,9 +85,9 @@ impl Observer {
                 }
             }
         }
-        let seen = self.seen.lock();
-        let running = || world.nodes().iter().filter(|host| host.is_running());
-        for host in running() {
+        let shared = std::sync::Arc::clone(&self.seen);
+        let seen = shared.lock();
+        for host in world.nodes().iter().filter(|host| host.is_running()) {
             let Some(gateway) = seen.gateway(host.id()) else {
                 continue;
             };
@@ -88,28 +100,7 @@ impl Observer {
             }
         }
         if closely {
-            self.watch.stability.look(now, majority(world).as_deref());
-            let quiet = now >= world.quiet_from_ms() && running().count() == world.nodes().len();
-            let views = quiet.then(|| {
-                running()
-                    .filter_map(|host| Some((host.id(), view(seen.gateway(host.id())?))))
-                    .collect()
-            });
-            let complete = views.filter(|views: &BTreeMap<u64, View>| views.len() == world.nodes().len());
-            // Only members are asked to get well: a node outside follows nobody.
-            let complete = complete.map(|mut views| {
-                let newest = views
-                    .iter()
-                    .max_by_key(|(_, view)| view.term)
-                    .map(|(node, _)| *node);
-                let status = newest
-                    .and_then(|node| seen.gateway(node))
-                    .map(|gateway| gateway.status());
-                let members = status.map(|status| [status.voters, status.learners].concat());
-                views.retain(|node, _| members.as_ref().is_some_and(|members| members.contains(node)));
-                views
-            });
-            self.watch.look_at_all(now, complete.as_ref());
+            self.look_at_all(world, &seen);
         }
         self.tell(self.watch.violations());
         self.told = self.watch.violations().len();
@@ -129,6 +120,80 @@ impl Observer {
             trace::record(format_args!("VIOLATION {checker}: {what}"));
         }
     }
+
+    fn look_at_all(&mut self, world: &World, seen: &Seen) {
+        let now = world.now_ms();
+        let running = || world.nodes().iter().filter(|host| host.is_running());
+        let gateways = || running().filter_map(|host| seen.gateway(host.id()));
+        // Whoever knows most knows who the members are; one that was removed learns no more.
+        let newest = gateways().max_by_key(|gateway| {
+            let status = gateway.status();
+            (status.term, status.leader == Some(status.node), status.applied)
+        });
+        let status = newest.map(|gateway| gateway.status()).unwrap_or_default();
+        if status.configs != self.configs {
+            // Another majority counts from here on.
+            self.watch.stability.end(now);
+            self.configs.clone_from(&status.configs);
+        }
+        let majority = majority(world, &self.configs);
+        self.watch.stability.look(now, majority.as_deref());
+        self.count_strays(seen, &status, running().map(Host::id));
+        for host in running().filter(|host| host.is_newer()) {
+            let applied = seen
+                .gateway(host.id())
+                .map(|gateway| gateway.ledger().read().applied());
+            if applied.is_some_and(|applied| applied < self.watch.committed_to()) {
+                self.watch.count("a newer build that gets nothing of the log", 1);
+            }
+        }
+
+        let quiet = now >= world.quiet_from_ms()
+            && self.roster.lock().open == 0
+            && gateways().count() == world.nodes().len();
+        let settled = newest.is_some_and(|gateway| is_settled(gateway, &status));
+        let complete = (quiet && settled).then(|| {
+            let members = [&status.voters[..], &status.learners[..]].concat();
+            gateways()
+                .map(|gateway| (gateway.status().node, view(gateway)))
+                // Only members are asked to get well: a node outside follows nobody.
+                .filter(|(node, _)| members.contains(node))
+                .collect()
+        });
+        self.watch.look_at_all(now, complete.as_ref());
+        if !quiet || settled {
+            self.unsettled_ms = None;
+        } else if now > *self.unsettled_ms.get_or_insert(now) + SETTLED_WITHIN_MS {
+            let what = format!(
+                "{SETTLED_WITHIN_MS} ms after the faults and orders, with all nodes up, the membership is {:?} and learners {:?}",
+                status.configs, status.learners
+            );
+            self.unsettled_ms = Some(u64::MAX - SETTLED_WITHIN_MS);
+            self.watch.complain(now, "recovery", Some(what));
+        }
+    }
+
+    /// Counts nodes that were removed and, not knowing it, look for a leader.
+    fn count_strays(&mut self, seen: &Seen, status: &NodeStatus, running: impl Iterator<Item = u64>) {
+        let left = self.roster.lock().left.clone();
+        for node in running.filter(|node| left.contains(node) && !status.voters.contains(node)) {
+            let stray = seen.gateway(node).map(|gateway| gateway.status());
+            if stray.is_some_and(|stray| stray.leader.is_none() && stray.voters.contains(&node)) {
+                self.watch
+                    .count("a removed node without a leader, which thinks that it votes", 1);
+            }
+        }
+    }
+}
+
+/// Whether Raft's membership is what the ledger wants.
+fn is_settled(gateway: &gridseal::gateway::Gateway, status: &NodeStatus) -> bool {
+    let ledger = gateway.ledger().read();
+    let wanted = ledger.members();
+    let is_member = |node: &u64| status.voters.contains(node) || status.learners.contains(node);
+    status.configs == [wanted.voters.clone()]
+        && wanted.joined.keys().all(is_member)
+        && !wanted.removed.iter().any(is_member)
 }
 
 fn view(gateway: &gridseal::gateway::Gateway) -> View {
@@ -144,11 +209,16 @@ fn view(gateway: &gridseal::gateway::Gateway) -> View {
     }
 }
 
-/// The largest set of nodes that all run and can talk to each other, if it is a majority; of several the first.
-fn majority(world: &World) -> Option<Vec<u64>> {
+/// The largest set of voters that all run and can talk to each other, if it is a majority of every configuration; of
+/// several the first.
+fn majority(world: &World, configs: &[BTreeSet<u64>]) -> Option<Vec<u64>> {
     let now = world.now_ms();
-    let nodes = world.nodes();
-    let awake: Vec<&Host> = nodes.iter().filter(|host| host.is_awake(now)).collect();
+    let voters: BTreeSet<u64> = configs.iter().flatten().copied().collect();
+    let awake: Vec<&Host> = world
+        .nodes()
+        .iter()
+        .filter(|host| voters.contains(&host.id()) && host.is_awake(now))
+        .collect();
     let connected =
         |a: &Host, b: &Host| !world.net().is_cut(a.ip(), b.ip()) && !world.net().is_cut(b.ip(), a.ip());
     let sets = (0_u32..1 << awake.len()).map(|set| -> Vec<&Host> {
@@ -159,7 +229,10 @@ fn majority(world: &World) -> Option<Vec<u64>> {
             .map(|(_, host)| *host)
             .collect()
     });
-    let large = sets.filter(|set| 2 * set.len() > nodes.len());
+    let large = sets.filter(|set| {
+        let of = |config: &BTreeSet<u64>| set.iter().filter(|host| config.contains(&host.id())).count();
+        !configs.is_empty() && configs.iter().all(|config| 2 * of(config) > config.len())
+    });
     let mut cliques: Vec<Vec<u64>> = large
         .filter(|set| {
             set.iter()

@@ -69,6 +69,7 @@ impl Report {
             world.nodes().iter().map(|host| host.disk().work().0).sum(),
         );
         report.count("stops", world.stops().len() as u64);
+        report.count("a process ended when asked", world.ended());
         report
     }
 

@@ -9,6 +9,7 @@ use checkers::Violation;
 use checkers::history::History;
 use parking_lot::Mutex;
 
+use crate::admin::Told;
 use crate::cluster::{Common, Seen};
 use crate::disk::DiskFaults;
 use crate::faults::Plan;
@@ -16,6 +17,7 @@ use crate::observer::Observer;
 use crate::product::Product;
 use crate::report::Report;
 use crate::workload;
+use crate::workload::roster::Roster;
 use crate::world::{Setup, World};
 
 /// Virtual time after the last fault within which the cluster must have answered all final questions.
@@ -50,8 +52,6 @@ pub struct Options {
     /// Goes on after a broken promise until one of these checkers has complained, or for [`AWAITED_MS`]: with a
     /// planted bug it counts who notices. Without any the first complaint ends the run.
     pub awaited: &'static [&'static str],
-    /// One more node joins while clients work, is given a vote, and loses its key.
-    pub joins: bool,
 }
 
 impl Options {
@@ -65,11 +65,10 @@ impl Options {
             plan: None,
             lying_disks: false,
             rough: true,
-            mix: workload::Mix::default(),
+            mix: workload::Mix::of_seed(seed),
             mute: BTreeSet::new(),
             corrupt: None,
             awaited: &[],
-            joins: false,
         }
     }
 }
@@ -92,39 +91,39 @@ pub fn run(options: &Options) -> io::Result<Report> {
     let plan = options
         .plan
         .clone()
-        .unwrap_or_else(|| Plan::draw(seed, nodes, faults_ms));
+        .unwrap_or_else(|| Plan::draw_with_operations(seed, nodes, faults_ms));
     let mut excused = plan.damaged();
     excused.extend(options.corrupt.map(|(node, _)| node));
-    // Until it is a member nothing can be expected of it; what the log says of it is checked all the same.
-    excused.extend(options.joins.then_some(nodes + 1));
-    let mut observer = Observer::new(excused.clone(), Arc::clone(&seen));
-    // A node that joins is one more; no fault is aimed at it, and no client asks it.
-    let hosts = nodes + u64::from(options.joins);
-    let common = Common::new(seed, hosts, Arc::clone(&seen))
+    let roster = Roster::new(nodes, plan.orders().len());
+    let mut observer = Observer::new(excused.clone(), Arc::clone(&seen), Arc::clone(&roster));
+    let common = Common::new(seed, nodes, &plan.joiners(), Arc::clone(&seen))
         .map_err(io::Error::other)?
         .corrupt(options.corrupt);
-    let common = if options.joins {
-        common.with_joiner()
-    } else {
-        common
+    let admin = Told {
+        cluster: common.id(),
+        seed,
+        orders: plan.orders(),
     };
     let load = workload::Options {
         seed,
         nodes,
         clients,
         until_ms: faults_ms,
-        joiner: common.joiner(),
+        admin: Some(admin),
+        roster,
         mix: options.mix,
         mute: options.mute.clone(),
         excused,
     };
     let watched = Arc::clone(&seen);
+    let keys = common.clone();
     let mut world = World::new(Setup {
         seed,
-        nodes: hosts,
+        nodes,
         node: common.program(),
         clients: Some(workload::program(load, Arc::clone(&history))),
         leader: Rc::new(move || watched.lock().leader()),
+        new_key: Rc::new(move |node| keys.renew_key(node)),
         rough: options.rough,
         plan,
     })?;

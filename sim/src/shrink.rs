@@ -228,7 +228,9 @@ impl Shrink<'_> {
         self.edited("perfect links", |case| case.rough = false);
         self.edited("no drawn faults", |case| case.drawn = false);
         type Without = (&'static str, fn(&mut Mix));
-        let without: [Without; 5] = [
+        let without: [Without; 7] = [
+            ("no large batches", |mix| mix.large = 0),
+            ("no community week", |mix| mix.week = 0),
             ("no reads", |mix| mix.read = 0),
             ("no trades", |mix| mix.trade = 0),
             ("no corrections", |mix| mix.correct = 0),
@@ -245,7 +247,8 @@ impl Shrink<'_> {
             if nodes < self.case.nodes
                 && self.edited("fewer nodes", |case| {
                     case.nodes = nodes;
-                    case.steps.retain_mut(|(_, fault)| fits(fault, nodes));
+                    let joiners = case.joiners();
+                    case.steps.retain_mut(|(_, fault)| fits(fault, nodes, &joiners));
                     case.corrupt = case.corrupt.filter(|(node, _)| *node <= nodes);
                 })
             {
@@ -303,12 +306,13 @@ impl Shrink<'_> {
     }
 }
 
-/// Whether a fault can strike in a cluster of so many nodes; partitions lose the members that are gone.
-fn fits(fault: &mut Fault, nodes: u64) -> bool {
-    let all = |of: &[u64]| of.iter().all(|node| *node <= nodes);
+/// Whether a fault can strike in a cluster of so many founders and these others; partitions lose the members that are gone.
+fn fits(fault: &mut Fault, nodes: u64, joiners: &BTreeSet<u64>) -> bool {
+    let there = |node: &u64| *node <= nodes || joiners.contains(node);
+    let all = |of: &[u64]| of.iter().all(there);
     match fault {
         Fault::Partition(side) => {
-            side.retain(|node| *node <= nodes);
+            side.retain(there);
             !side.is_empty() && u64::try_from(side.len()).is_ok_and(|n| n < nodes)
         }
         Fault::OneWay(a, b)
@@ -328,8 +332,16 @@ fn fits(fault: &mut Fault, nodes: u64) -> bool {
         | Fault::Rot(node)
         | Fault::Latent(node)
         | Fault::Misdirect(node)
-        | Fault::EmptyDisk(node) => all(&[*node]),
-        Fault::IsolateLeader | Fault::Heal | Fault::Ring => true,
+        | Fault::EmptyDisk(node)
+        | Fault::Restart(node)
+        | Fault::NewerBuild(node, _)
+        | Fault::Join(node)
+        | Fault::Promote(node)
+        | Fault::Remove(node)
+        | Fault::RotateKey(node)
+        | Fault::Transfer(node)
+        | Fault::Snapshot(node) => all(&[*node]),
+        Fault::IsolateLeader | Fault::Heal | Fault::Ring | Fault::RemoveLeader => true,
     }
 }
 
@@ -407,10 +419,13 @@ mod tests {
     #[test]
     fn faults_fit_into_smaller_clusters() {
         let mut partition = Fault::Partition([1, 5].into());
-        assert!(fits(&mut partition, 3));
+        let none = BTreeSet::new();
+        assert!(fits(&mut partition, 3, &none));
         assert_eq!(partition, Fault::Partition([1].into()));
-        assert!(!fits(&mut Fault::Partition([4, 5].into()), 3));
-        assert!(!fits(&mut Fault::OneWay(1, 4), 3));
-        assert!(fits(&mut Fault::Heal, 1));
+        assert!(!fits(&mut Fault::Partition([4, 5].into()), 3, &none));
+        assert!(!fits(&mut Fault::OneWay(1, 4), 3, &none));
+        assert!(fits(&mut Fault::Heal, 1, &none));
+        assert!(fits(&mut Fault::Promote(6), 3, &[6].into()));
+        assert!(!fits(&mut Fault::Promote(5), 3, &[6].into()));
     }
 }

@@ -34,7 +34,7 @@ pub fn tell(case: &Case, report: &Report) -> String {
     }
 
     line("\nNode by node".into());
-    for node in 1..=case.nodes {
+    for node in report.timeline.nodes(case.nodes) {
         line(format!("  n{node}  {}", life(report, node)));
     }
     line(format!("  clients  {}", heard(&report.timeline.events)));
@@ -105,7 +105,7 @@ fn told(report: &Report, broken_ms: Option<u64>) -> Vec<(u64, String, String)> {
             // What makes everything well at the end is told once.
             What::Fault(_) if quiet_ms == Some(event.at_ms) => {}
             What::Fault(fault) => tell(fault.to_string()),
-            What::Aimed(node) => tell(format!("that is n{node}")),
+            What::Aimed(node) | What::Removes(node) => tell(format!("that is n{node}")),
             What::Quiet => tell("the faults are over".into()),
             What::Up if event.at_ms > 0 => tell("starts".into()),
             What::Stopped(why) if matches!(event.who, Who::Node(_)) => {

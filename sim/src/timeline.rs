@@ -6,7 +6,7 @@
 //! nothing. It never reaches the code under test, and takes time and author from the trace.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::faults::Fault;
 use crate::trace::{self, Who};
@@ -21,6 +21,8 @@ pub enum What {
     Fault(Fault),
     /// Whom a fault aimed at the leader has met.
     Aimed(u64),
+    /// Whom the admin removes, told to remove the leader.
+    Removes(u64),
     /// No fault strikes from here on.
     Quiet,
     /// A process begins.
@@ -122,6 +124,16 @@ impl Timeline {
             }
         }
         counts
+    }
+
+    /// The founders and those who joined, in order.
+    pub fn nodes(&self, founders: u64) -> Vec<u64> {
+        let mut nodes: BTreeSet<u64> = (1..=founders).collect();
+        nodes.extend(self.events.iter().filter_map(|event| match event.what {
+            What::Fault(Fault::Join(node)) => Some(node),
+            _ => None,
+        }));
+        nodes.into_iter().collect()
     }
 
     /// The events of a node.

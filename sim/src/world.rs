@@ -2,7 +2,7 @@
 
 mod strike;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -15,6 +15,9 @@ use crate::network::{SimNet, draw_quality};
 use crate::rng::{PerMillion, Rng};
 use crate::timeline::{self, What};
 use crate::trace::{self, Who};
+
+/// How long a process that is asked to end may take before it is killed, in milliseconds.
+const ENDS_WITHIN_MS: u64 = 10_000;
 
 /// The number of the clients' machine, out of the way of nodes.
 pub const CLIENTS: u64 = 200;
@@ -32,6 +35,10 @@ pub struct World {
     leader: Rc<dyn Fn() -> Option<u64>>,
     restart: Rng,
     restarts: Vec<(u64, u64)>,
+    /// Nodes that were asked to end, and until when they may take.
+    ending: BTreeMap<u64, u64>,
+    ended: u64,
+    new_key: Rc<dyn Fn(u64)>,
     story: Vec<(u64, String)>,
     stops: Vec<(u64, u64, String)>,
 }
@@ -40,7 +47,7 @@ pub struct World {
 pub struct Setup {
     /// Decides everything.
     pub seed: u64,
-    /// How many nodes, numbered from 1.
+    /// How many founders, numbered from 1. Nodes that join, by the plan, have numbers of their own.
     pub nodes: u64,
     /// What a node runs.
     pub node: Program,
@@ -48,6 +55,8 @@ pub struct Setup {
     pub clients: Option<Program>,
     /// Who leads, as far as can be seen from outside: for faults aimed at the leader.
     pub leader: Rc<dyn Fn() -> Option<u64>>,
+    /// Gives a node a new key file.
+    pub new_key: Rc<dyn Fn(u64)>,
     /// What goes wrong.
     pub plan: Plan,
     /// Whether links and clocks are as the seed draws them; else perfect.
@@ -66,9 +75,12 @@ impl World {
             node,
             clients,
             leader,
+            new_key,
             plan,
             rough,
         } = setup;
+        let founders = 1..=nodes;
+        let ids: Vec<u64> = founders.clone().chain(plan.joiners()).collect();
         align_task_ids()?;
         let time = Time::default();
         let net = SimNet::new(Rng::fork(seed, "network"));
@@ -84,13 +96,16 @@ impl World {
             leader,
             restart: Rng::fork(seed, "restarts"),
             restarts: Vec::new(),
+            ending: BTreeMap::new(),
+            ended: 0,
+            new_key,
             story: Vec::new(),
             stops: Vec::new(),
             time: time.clone(),
             net: net.clone(),
         };
         let skewed = rough && rng.chance(PerMillion::percent(50));
-        for id in 1..=nodes {
+        for &id in &ids {
             let (ahead, drift) = match skewed {
                 true => (signed(rng, 5_000), signed(rng, 500)),
                 false => (0, 0),
@@ -100,13 +115,17 @@ impl World {
         }
         let bad_links = rough && rng.chance(PerMillion::percent(50));
         if bad_links {
-            for from in 1..=nodes {
-                for to in (1..=nodes).filter(|to| *to != from) {
+            for &from in &ids {
+                for &to in ids.iter().filter(|to| **to != from) {
                     net.set_quality(ip(from), ip(to), draw_quality(rng));
                 }
             }
         }
-        for host in &mut world.nodes {
+        for host in world
+            .nodes
+            .iter_mut()
+            .filter(|host| founders.contains(&host.id()))
+        {
             host.start()?;
         }
         if let Some(program) = clients {
@@ -148,6 +167,11 @@ impl World {
         &self.stops
     }
 
+    /// How many processes ended when they were asked to.
+    pub fn ended(&self) -> u64 {
+        self.ended
+    }
+
     /// Whether the clients' program has ended.
     pub fn clients_done(&self) -> bool {
         self.clients
@@ -187,6 +211,7 @@ impl World {
         for node in due {
             self.strike(&Fault::Start(node))?;
         }
+        self.end_patience(now)?;
         trace::enter(now, Who::World);
         self.net.advance(now);
         for i in 0..self.nodes.len() {
@@ -213,6 +238,38 @@ impl World {
             clients.run();
         }
         Ok(())
+    }
+
+    /// Those who were asked to end and have are started anew; those who take too long are killed first.
+    fn end_patience(&mut self, now: u64) -> io::Result<()> {
+        let ended: Vec<u64> = self
+            .ending
+            .iter()
+            .filter(|(id, until)| {
+                let running = self
+                    .nodes
+                    .iter()
+                    .any(|host| host.id() == **id && host.is_running());
+                !running || **until <= now
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ended {
+            self.ending.remove(&id);
+            let running = self.nodes.iter().any(|host| host.id() == id && host.is_running());
+            self.ended += u64::from(!running);
+            self.replace(id)?;
+        }
+        Ok(())
+    }
+
+    /// The process of a node, if there still is one, is killed, and another started.
+    fn replace(&mut self, id: u64) -> io::Result<()> {
+        let Some(host) = self.node(id) else { return Ok(()) };
+        if host.is_running() {
+            host.crash(false, None);
+        }
+        host.start()
     }
 
     fn tell(&mut self, what: String) {
@@ -253,14 +310,21 @@ impl World {
             Fault::FullDisk(id, false) | Fault::SlowDisk(id, false) if self.is_well(*id, fault) => {
                 return Ok(());
             }
-            Fault::Crash { node, .. } | Fault::Pause(node, _)
+            Fault::Crash { node, .. } | Fault::Pause(node, _) | Fault::Restart(node)
                 if self.node(*node).is_none_or(|host| !host.is_running()) =>
             {
+                return Ok(());
+            }
+            Fault::NewerBuild(id, newer) if !self.node(*id).is_some_and(|host| host.set_newer(*newer)) => {
                 return Ok(());
             }
             _ => self.tell(fault.to_string()),
         }
         timeline::note(What::Fault(fault.clone()));
+        if let Fault::Crash { node, .. } | Fault::EmptyDisk(node) | Fault::WrongDisk(node, _) = fault {
+            // It does not come back before it is started.
+            self.ending.remove(node);
+        }
         match fault {
             Fault::Partition(side) => self.cut_off(side),
             Fault::OneWay(from, to) => self.net.cut(ip(*from), ip(*to)),
@@ -278,11 +342,12 @@ impl World {
                     host.crash(*silent, *loss);
                 }
             }
-            Fault::Start(node) => {
+            Fault::Start(node) | Fault::Join(node) => {
                 if let Some(host) = self.node(*node) {
                     host.start()?;
                 }
             }
+            Fault::NewerBuild(node, _) => self.replace(*node)?,
             Fault::Pause(node, ms) => {
                 if let Some(host) = self.node(*node) {
                     host.pause(*ms);

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// States that some run within a few hundred seeds must reach.
 pub const STATES: &[&str] = &[
+    "a batch ordered in a joint configuration",
     "a block certified by a later one",
+    "a block made in a joint configuration",
+    "a block of a joint configuration certified",
     "a client gave up without an answer",
     "a contract served",
     "a contract skipped: below its least load",
@@ -13,11 +16,21 @@ pub const STATES: &[&str] = &[
     "a contract skipped: its partner was sealed",
     "a contract skipped: nothing to trade",
     "a corrected seal",
+    "a joint configuration",
+    "a key replaced with a signature under way, which is refused",
+    "a key was replaced",
     "a late value",
     "a leader changed with a batch in flight",
     "a leader elected",
+    "a leader removed while it led",
+    "a learner was promoted",
     "a log purged",
+    "a newer build that gets nothing of the log",
+    "a node joined",
     "a node stopped by a disk fault",
+    "a node was removed",
+    "a process ended when asked",
+    "a removed node without a leader, which thinks that it votes",
     "a retry that was a duplicate",
     "a seal",
     "a seal made twice, refused",
@@ -25,6 +38,11 @@ pub const STATES: &[&str] = &[
     "a signature offered twice",
     "a snapshot installed",
     "a snapshot taken",
+    "a snapshot was ordered",
+    "leadership was handed over by order",
+    "seven voters",
+    "the leader was removed",
+    "three voters",
 ];
 
 /// Of the states, those that no run of a sweep has reached.

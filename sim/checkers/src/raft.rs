@@ -29,13 +29,23 @@ impl Disk {
     }
 }
 
+/// An entry.
+#[derive(Clone, Debug)]
+struct Known {
+    payload: Payload,
+    /// The one before it.
+    before: Option<LogId>,
+    /// The membership in force behind it, in its own log.
+    membership: Option<LogId>,
+}
+
 /// All disks, and what is known of the log they make.
 #[derive(Clone, Debug, Default)]
 pub struct Raft {
     excused: BTreeSet<u64>,
     disks: BTreeMap<u64, Disk>,
-    /// Every entry that ever was on a disk, with the one before it.
-    known: BTreeMap<LogId, (Payload, Option<LogId>)>,
+    /// Every entry that ever was on a disk.
+    known: BTreeMap<LogId, Known>,
     /// Where the membership changes, in any log.
     memberships: BTreeMap<LogId, Vec<BTreeSet<u64>>>,
     leaders: BTreeSet<Leader>,
@@ -88,7 +98,7 @@ impl Raft {
         let log: BTreeMap<u64, Payload> = self
             .committed
             .iter()
-            .filter_map(|(i, id)| Some((*i, self.known.get(id)?.0.clone())))
+            .filter_map(|(i, id)| Some((*i, self.known.get(id)?.payload.clone())))
             .collect();
         (dense && log.len() == self.committed.len()).then_some(log)
     }
@@ -156,7 +166,7 @@ impl Raft {
             };
             let best = holders.keys().copied().max_by_key(|id| covering(id).len());
             let on = best.as_ref().map(&covering).unwrap_or_default();
-            if !self.is_quorum(i, &on) {
+            if !self.is_quorum(i, best, &on) {
                 let what =
                     format!("n{node} has applied entry {i}, which is on the synced disks of {on:?} only");
                 self.found.push(("durability", what));
@@ -165,6 +175,12 @@ impl Raft {
             match best {
                 Some(id) => {
                     self.committed.insert(i, id);
+                    let gone = |configs: &Vec<BTreeSet<u64>>| {
+                        !configs.iter().any(|config| config.contains(&id.leader.node))
+                    };
+                    if self.memberships.get(&id).is_some_and(gone) {
+                        self.count("a leader removed while it led");
+                    }
                 }
                 None => return,
             }
@@ -177,7 +193,7 @@ impl Raft {
         if !self.leaders.insert(leader) {
             return;
         }
-        *self.seen.entry("a leader elected").or_default() += 1;
+        self.count("a leader elected");
         let voters: BTreeSet<u64> = self
             .disks
             .iter()
@@ -188,27 +204,38 @@ impl Raft {
             .disks
             .get(&node)
             .and_then(|disk| disk.entries.last_key_value())
-            .map_or(0, |(index, _)| *index);
-        if !self.is_quorum(last, &voters) {
+            .map(|(index, id)| (*index, *id));
+        let (index, last) = last.unzip();
+        if !self.is_quorum(index.unwrap_or(0), last, &voters) {
             let what =
                 format!("n{node} leads term {term}, and only {voters:?} have a vote for it on their disks");
             self.found.push(("election safety", what));
         }
     }
 
-    /// Whether these are a majority of every configuration in force at an index, or of one made later.
-    fn is_quorum(&self, index: u64, nodes: &BTreeSet<u64>) -> bool {
+    fn count(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    /// Whether these are a majority of every configuration in force at an index, in the log of the entry there, or of
+    /// one made later.
+    fn is_quorum(&self, index: u64, entry: Option<LogId>, nodes: &BTreeSet<u64>) -> bool {
         let majority = |configs: &Vec<BTreeSet<u64>>| {
             let counts = |node: &&u64| nodes.contains(node) || self.excused.contains(node);
             configs
                 .iter()
                 .all(|config| 2 * config.iter().filter(counts).count() > config.len())
         };
-        let before = self
-            .memberships
-            .iter()
-            .filter(|(id, _)| id.index <= index)
-            .max_by_key(|(id, _)| (id.index, id.leader));
+        let own = entry.and_then(|id| self.known.get(&id)?.membership);
+        let before = match own {
+            Some(own) => self.memberships.get_key_value(&own),
+            // What stands before the entry is not known: it was in a snapshot.
+            None => self
+                .memberships
+                .iter()
+                .filter(|(id, _)| id.index <= index)
+                .max_by_key(|(id, _)| (id.index, id.leader)),
+        };
         let later = self.memberships.iter().filter(|(id, _)| id.index > index);
         // Before there is a first membership nobody can say what a majority is.
         before.is_none()
@@ -280,26 +307,42 @@ impl Raft {
             _ => {}
         }
         disk.entries.insert(id.index, id);
-        if let Payload::Membership(configs) = payload {
-            self.memberships.insert(id, configs.clone());
-        }
+        let membership = match payload {
+            Payload::Membership(configs) => {
+                self.memberships.insert(id, configs.clone());
+                Some(id)
+            }
+            _ => before.and_then(|before| self.known.get(&before)?.membership),
+        };
         match self.known.get_mut(&id) {
             None => {
-                self.known.insert(id, (payload.clone(), before));
+                let payload = payload.clone();
+                self.known.insert(
+                    id,
+                    Known {
+                        payload,
+                        before,
+                        membership,
+                    },
+                );
             }
-            Some((known, _)) if known != payload => {
+            Some(known) if known.payload != *payload => {
                 self.found.push((
                     "log matching",
                     format!("n{node} holds another command as {id} than was there before"),
                 ));
             }
-            Some((_, Some(known))) if before.is_some_and(|before| before != *known) => {
+            Some(known) if before.is_some() && known.before.is_some() && known.before != before => {
+                let stands = known.before;
                 self.found.push((
                     "log matching",
-                    format!("before {id} stands {known}, and on n{node} {before:?}"),
+                    format!("before {id} stands {stands:?}, and on n{node} {before:?}"),
                 ));
             }
-            Some((_, known)) => *known = known.or(before),
+            Some(known) => {
+                known.before = known.before.or(before);
+                known.membership = known.membership.or(membership);
+            }
         }
         self.complete(node, id);
     }
@@ -332,7 +375,15 @@ impl Raft {
         }
         let commands = gone
             .values()
-            .filter(|id| matches!(self.known.get(id), Some((Payload::App(_), _))))
+            .filter(|id| {
+                matches!(
+                    self.known.get(id),
+                    Some(Known {
+                        payload: Payload::App(_),
+                        ..
+                    })
+                )
+            })
             .count();
         if commands > 0 {
             *self

@@ -1,10 +1,11 @@
 //! What a scenario is expected to show, as sentences that a file and a person read alike.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Case;
 use crate::faults::Fault;
-use crate::faults::words::{duration, read_duration};
+use crate::faults::duration::{duration, read_duration};
 use crate::report::Report;
 use crate::timeline::{Attempt, Event, Heard, Role, What};
 use crate::trace::Who;
@@ -13,7 +14,7 @@ use crate::trace::Who;
 const GRACE_MS: u64 = 1_000;
 
 /// All sentences, with their gaps.
-pub const SENTENCES: [&str; 13] = [
+pub const SENTENCES: [&str; 14] = [
     "every promise holds",
     "breaks CHECKER",
     "no acknowledged write is lost",
@@ -26,6 +27,7 @@ pub const SENTENCES: [&str; 13] = [
     "alarm on node N",
     "node N stops",
     "node N catches up within TIME",
+    "node N leads at TIME",
     "at least N of COUNT",
 ];
 
@@ -63,6 +65,8 @@ pub enum Expect {
     Stops(u64),
     /// So long after its last start, a node shows the newest block it knows certified.
     CatchesUp(u64, u64),
+    /// Most nodes follow this one at this time.
+    Leads(u64, u64),
     /// A figure of the report is at least so much.
     AtLeast(u64, String),
 }
@@ -90,21 +94,22 @@ impl fmt::Display for Expect {
             Expect::Alarm(node) => write!(f, "alarm on node {node}"),
             Expect::Stops(node) => write!(f, "node {node} stops"),
             Expect::CatchesUp(node, ms) => write!(f, "node {node} catches up within {}", duration(*ms)),
+            Expect::Leads(node, ms) => write!(f, "node {node} leads at {}", duration(*ms)),
             Expect::AtLeast(n, of) => write!(f, "at least {n} of {of}"),
         }
     }
 }
 
 impl Expect {
-    /// Reads a sentence about a cluster of so many nodes.
+    /// Reads a sentence about a cluster of so many founders, in which these nodes are `known`.
     ///
     /// # Errors
     /// It is none of [`SENTENCES`], or a gap is filled wrongly.
-    pub fn read(sentence: &str, nodes: u64) -> Result<Self, String> {
+    pub fn read(sentence: &str, nodes: u64, known: &dyn Fn(u64) -> bool) -> Result<Self, String> {
         let node = |text: &str| match text.parse() {
-            Ok(node) if (1..=nodes).contains(&node) => Ok(node),
+            Ok(node) if known(node) => Ok(node),
             _ => Err(format!(
-                "`{sentence}`: expected a node, 1 to {nodes}, not `{text}`"
+                "`{sentence}`: expected a node, 1 to {nodes} or one that joins, not `{text}`"
             )),
         };
         let time = |text: &str| read_duration(text).map_err(|e| format!("`{sentence}`: {e}"));
@@ -142,6 +147,7 @@ impl Expect {
             ["alarm", "on", "node", n] => Expect::Alarm(node(n)?),
             ["node", n, "stops"] => Expect::Stops(node(n)?),
             ["node", n, "catches", "up", "within", within] => Expect::CatchesUp(node(n)?, time(within)?),
+            ["node", n, "leads", "at", at] => Expect::Leads(node(n)?, time(at)?),
             ["at", "least", n, "of", _, ..] => {
                 let n = n
                     .parse()
@@ -192,8 +198,12 @@ impl Expect {
                     .rev()
                     .find(|event| matches!(event.what, What::Fault(Fault::Heal) | What::Quiet));
                 let at_ms = healed.map_or(0, |event| event.at_ms) + ms;
-                led_at(case, events, at_ms)
+                led_at(case, events, at_ms).map(drop)
             }
+            Expect::Leads(node, at_ms) => match led_at(case, events, *at_ms)? {
+                leader if leader == *node => Ok(()),
+                leader => Err(format!("n{leader} does")),
+            },
             Expect::MinorityRefuses => minority(case, events),
             Expect::Acknowledges {
                 node,
@@ -235,14 +245,18 @@ impl Expect {
                 });
                 met(caught_up, "it showed no chain certified to its end by then")
             }
-            Expect::AtLeast(n, of) => match report.counts.iter().find(|(what, _)| **what == of.as_str()) {
-                Some((_, found)) if found >= n => Ok(()),
-                Some((_, found)) => Err(format!("there were {found}")),
-                None => {
-                    let known: Vec<&str> = report.counts.keys().copied().collect();
-                    Err(format!("there were none; the report counts {}", known.join(", ")))
+            Expect::AtLeast(n, of) => {
+                let mut counts = report.counts.iter().chain(&report.reached);
+                match counts.find(|(what, _)| **what == of.as_str()) {
+                    Some((_, found)) if found >= n => Ok(()),
+                    Some((_, found)) => Err(format!("there were {found}")),
+                    None => {
+                        let counts = report.counts.keys().chain(report.reached.keys());
+                        let known: Vec<&str> = counts.copied().collect();
+                        Err(format!("there were none; the report counts {}", known.join(", ")))
+                    }
                 }
-            },
+            }
         }
     }
 }
@@ -271,8 +285,8 @@ fn acknowledged(events: &[Event], node: u64, from_ms: u64, to_ms: u64) -> Option
     })
 }
 
-/// Most nodes follow one leader at this time.
-fn led_at(case: &Case, events: &[Event], at_ms: u64) -> Result<(), String> {
+/// Whom most nodes follow at this time.
+fn led_at(case: &Case, events: &[Event], at_ms: u64) -> Result<u64, String> {
     let mut roles = std::collections::BTreeMap::new();
     for event in events.iter().take_while(|event| event.at_ms <= at_ms) {
         match (&event.what, event.who) {
@@ -288,8 +302,10 @@ fn led_at(case: &Case, events: &[Event], at_ms: u64) -> Result<(), String> {
     let term = roles.values().map(|(term, _)| *term).max().unwrap_or(0);
     let of_term = |role: Role| roles.values().filter(|now| **now == (term, role)).count();
     let (leaders, followers) = (of_term(Role::Leads), of_term(Role::Follows));
-    match leaders == 1 && u64::try_from(followers + 1).unwrap_or(0) * 2 > case.nodes {
-        true => Ok(()),
+    let leader = roles.iter().find(|(_, now)| **now == (term, Role::Leads));
+    let leader = leader.map_or(0, |(node, _)| *node);
+    match leaders == 1 && (followers + 1) * 2 > members(case, events, at_ms).len() {
+        true => Ok(leader),
         false => Err(format!(
             "at {} the nodes' terms and roles were {roles:?}",
             duration(at_ms)
@@ -299,7 +315,8 @@ fn led_at(case: &Case, events: &[Event], at_ms: u64) -> Result<(), String> {
 
 fn certified(case: &Case, events: &[Event]) -> Result<(), String> {
     let excused = case.options().plan.unwrap_or_default().damaged();
-    for node in (1..=case.nodes)
+    for node in members(case, events, u64::MAX)
+        .into_iter()
         .filter(|node| !excused.contains(node) && case.corrupt.is_none_or(|(bad, _)| bad != *node))
     {
         let last = events.iter().rev().find_map(|event| match event.what {
@@ -319,15 +336,32 @@ fn certified(case: &Case, events: &[Event]) -> Result<(), String> {
     Ok(())
 }
 
+/// Who should be a member at this time, as far as admins had said.
+fn members(case: &Case, events: &[Event], at_ms: u64) -> BTreeSet<u64> {
+    let mut members: BTreeSet<u64> = (1..=case.nodes).collect();
+    for event in events.iter().take_while(|event| event.at_ms <= at_ms) {
+        match event.what {
+            What::Fault(Fault::Join(node)) => {
+                members.insert(node);
+            }
+            What::Fault(Fault::Remove(node)) | What::Removes(node) => {
+                members.remove(&node);
+            }
+            _ => {}
+        }
+    }
+    members
+}
+
 fn minority(case: &Case, events: &[Event]) -> Result<(), String> {
     let mut cuts = 0;
     for (i, event) in events.iter().enumerate() {
         let side: Vec<u64> = match &event.what {
             What::Fault(Fault::Partition(side)) => {
-                let small = u64::try_from(side.len()).unwrap_or(0) * 2 < case.nodes;
-                (1..=case.nodes)
-                    .filter(|node| side.contains(node) == small)
-                    .collect()
+                let members = members(case, events, event.at_ms);
+                let small = side.intersection(&members).count() * 2 < members.len();
+                let members = members.into_iter();
+                members.filter(|node| side.contains(node) == small).collect()
             }
             What::Aimed(leader) => vec![*leader],
             _ => continue,
@@ -370,9 +404,13 @@ mod tests {
             "alarm on node 3",
             "node 1 stops",
             "node 4 catches up within 10s",
+            "node 2 leads at 12s",
             "at least 100 of answered by a retry",
         ] {
-            assert_eq!(Expect::read(sentence, 5).unwrap().to_string(), sentence);
+            assert_eq!(
+                Expect::read(sentence, 5, &|node| node <= 5).unwrap().to_string(),
+                sentence
+            );
         }
         for wrong in [
             "",
@@ -382,7 +420,9 @@ mod tests {
             "at least many of done",
         ] {
             assert!(
-                Expect::read(wrong, 5).unwrap_err().contains("expected"),
+                Expect::read(wrong, 5, &|node| node <= 5)
+                    .unwrap_err()
+                    .contains("expected"),
                 "{wrong}"
             );
         }

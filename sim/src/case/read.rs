@@ -1,5 +1,6 @@
 //! Reads a case from TOML. A mistake is said with file, line, and what was expected.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
@@ -7,7 +8,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Case, Expect};
-use crate::faults::words::{self, Step, read_duration};
+use crate::faults::duration::{duration, read_duration};
+use crate::faults::words::Step;
 use crate::workload::Mix;
 
 /// What is wrong with a file.
@@ -50,8 +52,6 @@ struct Raw {
     drawn: bool,
     #[serde(default)]
     lying_disks: bool,
-    #[serde(default)]
-    joins: bool,
     corrupt: Option<Spanned<Corrupt>>,
     workload: Option<Spanned<Work>>,
     #[serde(default)]
@@ -80,6 +80,8 @@ struct Work {
     correct: u64,
     trade: u64,
     read: u64,
+    large: u64,
+    week: u64,
 }
 
 /// Reads a file.
@@ -157,10 +159,12 @@ pub fn parse(file: &str, text: &str) -> Result<Case, CaseError> {
                 correct,
                 trade,
                 read,
+                large,
+                week,
             } = work.get_ref();
-            let weights = [settle, seal, seal_epoch, correct, trade, read];
+            let weights = [settle, seal, seal_epoch, correct, trade, read, large, week];
             if weights.iter().all(|weight| *weight == 0) || weights.iter().any(|weight| *weight > 1_000) {
-                let what = "expected weights up to 1000, at least one of settle, seal, seal_epoch, correct, trade, read above 0";
+                let what = "expected weights up to 1000, at least one of settle, seal, seal_epoch, correct, trade, read, large, week above 0";
                 return Err(wrong(work.span().start, what.to_owned()));
             }
             Mix {
@@ -170,19 +174,27 @@ pub fn parse(file: &str, text: &str) -> Result<Case, CaseError> {
                 correct,
                 trade,
                 read,
+                large,
+                week,
             }
         }
     };
+    let joiners: BTreeSet<u64> = raw
+        .faults
+        .iter()
+        .flat_map(|step| step.get_ref().joiners())
+        .collect();
+    let known = |node: u64| (1..=nodes).contains(&node) || joiners.contains(&node);
     let mut steps = Vec::new();
     for step in &raw.faults {
         let here = |what| wrong(step.span().start, what);
-        for (at, fault) in step.get_ref().read(nodes).map_err(here)? {
+        for (at, fault) in step.get_ref().read(nodes, &joiners).map_err(here)? {
             if at > duration_ms {
                 let what = format!(
                     "`{}` is at {}, after the end; expected a time up to `duration`, {}",
                     fault.name(),
-                    words::duration(at),
-                    words::duration(duration_ms)
+                    duration(at),
+                    duration(duration_ms)
                 );
                 return Err(here(what));
             }
@@ -193,7 +205,8 @@ pub fn parse(file: &str, text: &str) -> Result<Case, CaseError> {
     let mut expect = Vec::new();
     for sentence in &raw.expect {
         expect.push(
-            Expect::read(sentence.get_ref(), nodes).map_err(|what| wrong(sentence.span().start, what))?,
+            Expect::read(sentence.get_ref(), nodes, &known)
+                .map_err(|what| wrong(sentence.span().start, what))?,
         );
     }
     Ok(Case {
@@ -206,7 +219,6 @@ pub fn parse(file: &str, text: &str) -> Result<Case, CaseError> {
         rough: raw.rough,
         drawn: raw.drawn,
         lying_disks: raw.lying_disks,
-        joins: raw.joins,
         corrupt,
         mix,
         mute: raw.mute.into_iter().collect(),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Case;
-use crate::faults::words::duration;
+use crate::faults::duration::duration;
 use crate::workload::Mix;
 
 impl Case {
@@ -27,7 +27,6 @@ impl Case {
             ("rough", self.rough),
             ("drawn", self.drawn),
             ("lying_disks", self.lying_disks),
-            ("joins", self.joins),
         ] {
             if set {
                 line(format_args!("{name} = true"));
@@ -55,12 +54,14 @@ impl Case {
                 correct,
                 trade,
                 read,
+                large,
+                week,
             } = self.mix;
             line(format_args!(
                 "\n[workload]\nsettle = {settle}\nseal = {seal}\nseal_epoch = {seal_epoch}"
             ));
             line(format_args!(
-                "correct = {correct}\ntrade = {trade}\nread = {read}"
+                "correct = {correct}\ntrade = {trade}\nread = {read}\nlarge = {large}\nweek = {week}"
             ));
         }
         for (at, fault) in &self.steps {

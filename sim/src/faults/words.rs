@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
+use super::duration::{duration, read_duration};
 use super::{Fault, Way};
 use crate::disk::Loss;
 
@@ -37,7 +38,7 @@ pub struct Step {
 }
 
 /// All names, with the fields each takes.
-pub const NAMES: [(&str, &str); 29] = [
+pub const NAMES: [(&str, &str); 39] = [
     ("partition", "nodes"),
     ("one-way", "from, to"),
     ("isolate-leader", ""),
@@ -67,6 +68,16 @@ pub const NAMES: [(&str, &str); 29] = [
     ("misdirect", "node or nodes"),
     ("empty-disk", "node or nodes"),
     ("wrong-disk", "node, other"),
+    ("restart", "node or nodes"),
+    ("newer-build", "node or nodes"),
+    ("current-build", "node or nodes"),
+    ("join", "node or nodes"),
+    ("promote", "node or nodes"),
+    ("remove", "node or nodes"),
+    ("remove-leader", ""),
+    ("rotate-key", "node or nodes"),
+    ("transfer", "node"),
+    ("snapshot", "node or nodes"),
 ];
 /// One more, kept apart because its field is no node's.
 const CLOCK: (&str, &str) = ("clock-jump", "node or nodes, by");
@@ -109,6 +120,16 @@ impl Fault {
             Fault::Misdirect(_) => "misdirect",
             Fault::EmptyDisk(_) => "empty-disk",
             Fault::WrongDisk(..) => "wrong-disk",
+            Fault::Restart(_) => "restart",
+            Fault::NewerBuild(_, true) => "newer-build",
+            Fault::NewerBuild(_, false) => "current-build",
+            Fault::Join(_) => "join",
+            Fault::Promote(_) => "promote",
+            Fault::Remove(_) => "remove",
+            Fault::RemoveLeader => "remove-leader",
+            Fault::RotateKey(_) => "rotate-key",
+            Fault::Transfer(_) => "transfer",
+            Fault::Snapshot(_) => "snapshot",
             Fault::Clock(..) => "clock-jump",
         }
     }
@@ -153,8 +174,16 @@ impl Fault {
             | Fault::Rot(node)
             | Fault::Latent(node)
             | Fault::Misdirect(node)
-            | Fault::EmptyDisk(node) => writeln!(out, "node = {node}"),
-            Fault::IsolateLeader | Fault::Ring | Fault::Heal => Ok(()),
+            | Fault::EmptyDisk(node)
+            | Fault::Restart(node)
+            | Fault::NewerBuild(node, _)
+            | Fault::Join(node)
+            | Fault::Promote(node)
+            | Fault::Remove(node)
+            | Fault::RotateKey(node)
+            | Fault::Transfer(node)
+            | Fault::Snapshot(node) => writeln!(out, "node = {node}"),
+            Fault::IsolateLeader | Fault::Ring | Fault::Heal | Fault::RemoveLeader => Ok(()),
         };
         out
     }
@@ -176,19 +205,40 @@ impl Fault {
             Fault::SlowDisk(node, true) => Some(Fault::SlowDisk(*node, false)),
             Fault::FullDisk(node, true) => Some(Fault::FullDisk(*node, false)),
             Fault::Clock(node, ms) => Some(Fault::Clock(*node, -ms)),
+            Fault::NewerBuild(node, true) => Some(Fault::NewerBuild(*node, false)),
             _ => None,
         }
     }
 }
 
 impl Step {
-    /// The faults it stands for, in a cluster of so many nodes: one for each node named, and what undoes it.
+    /// The nodes that it has join: no founders.
+    pub fn joiners(&self) -> impl Iterator<Item = u64> {
+        let named = self.node.iter().chain(self.nodes.iter().flatten());
+        named.copied().filter(|_| self.name == "join")
+    }
+
+    /// The faults it stands for, in a cluster of so many founders and these others: one for each node named, and what
+    /// undoes it.
     ///
     /// # Errors
     /// What is wrong with it, and what was expected.
-    pub fn read(&self, nodes: u64) -> Result<Vec<(u64, Fault)>, String> {
+    pub fn read(&self, nodes: u64, joiners: &BTreeSet<u64>) -> Result<Vec<(u64, Fault)>, String> {
         let at = read_duration(&self.at).map_err(|e| format!("`at`: {e}"))?;
-        let fields = Fields { step: self, nodes };
+        if let Some(founder) = self
+            .joiners()
+            .find(|node| (0..=nodes).contains(node) || *node > MOST)
+        {
+            return Err(format!(
+                "`node` is {founder}; expected a node that is not there yet, {} to {MOST}",
+                nodes + 1
+            ));
+        }
+        let fields = Fields {
+            step: self,
+            nodes,
+            joiners,
+        };
         let mut steps = Vec::new();
         for fault in fields.faults()? {
             let undone = fault.undone_by();
@@ -214,17 +264,21 @@ impl Step {
     }
 }
 
+/// The highest number that a node can have.
+pub const MOST: u64 = 20;
+
 struct Fields<'a> {
     step: &'a Step,
     nodes: u64,
+    joiners: &'a BTreeSet<u64>,
 }
 
 impl Fields<'_> {
     fn known(&self, field: &str, node: u64) -> Result<u64, String> {
-        match (1..=self.nodes).contains(&node) {
+        match (1..=self.nodes).contains(&node) || self.joiners.contains(&node) {
             true => Ok(node),
             false => Err(format!(
-                "`{field}` is {node}; expected a node, 1 to {}",
+                "`{field}` is {node}; expected a node, 1 to {}, or one that joins",
                 self.nodes
             )),
         }
@@ -368,6 +422,16 @@ impl Fields<'_> {
             "misdirect" => each(Fault::Misdirect),
             "empty-disk" => each(Fault::EmptyDisk),
             "wrong-disk" => self.pair().map(|(a, b)| vec![Fault::WrongDisk(a, b)]),
+            "restart" => each(Fault::Restart),
+            "newer-build" => each(|node| Fault::NewerBuild(node, true)),
+            "current-build" => each(|node| Fault::NewerBuild(node, false)),
+            "join" => each(Fault::Join),
+            "promote" => each(Fault::Promote),
+            "remove" => each(Fault::Remove),
+            "remove-leader" => Ok(vec![Fault::RemoveLeader]),
+            "rotate-key" => each(Fault::RotateKey),
+            "transfer" => Ok(vec![Fault::Transfer(self.one("node", step.node)?)]),
+            "snapshot" => each(Fault::Snapshot),
             _ => {
                 let by = step
                     .by
@@ -386,60 +450,21 @@ impl Fields<'_> {
     }
 }
 
-/// Reads `300ms`, `5s`, `2m` or `1h`; a fraction is allowed where it comes to whole milliseconds.
-///
-/// # Errors
-/// It is not one of those.
-pub fn read_duration(text: &str) -> Result<u64, String> {
-    let expected =
-        || format!("`{text}` is no time; expected a number and its unit, as `5s`, `300ms`, `2m` or `1h`");
-    let unit_at = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .ok_or_else(expected)?;
-    let (number, unit) = text.split_at(unit_at);
-    let unit: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(expected()),
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let places = u32::try_from(fraction.len()).map_err(|_| expected())?;
-    let scale = 10_u64.checked_pow(places).ok_or_else(expected)?;
-    let whole: u64 = whole.parse().map_err(|_| expected())?;
-    let fraction: u64 = fraction.parse().map_err(|_| expected())?;
-    let ms = whole
-        .checked_mul(unit)
-        .zip(fraction.checked_mul(unit))
-        .filter(|(_, part)| part % scale == 0);
-    ms.and_then(|(whole, part)| whole.checked_add(part / scale))
-        .ok_or_else(expected)
-}
-
-/// As [`read_duration`] reads it.
-pub fn duration(ms: u64) -> String {
-    if ms.is_multiple_of(1_000) {
-        format!("{}s", ms / 1_000)
-    } else {
-        format!("{ms}ms")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::faults::Plan;
 
     fn step(text: &str) -> Result<Vec<(u64, Fault)>, String> {
-        toml::from_str::<Step>(text).map_err(|e| e.to_string())?.read(5)
+        let step = toml::from_str::<Step>(text).map_err(|e| e.to_string())?;
+        step.read(5, &(6..=20).collect())
     }
 
     #[test]
     fn every_fault_of_every_plan_reads_back() {
         let mut kinds = BTreeSet::new();
         for seed in 0..300 {
-            for (at, fault) in Plan::draw(seed, 5, 30_000).steps {
+            for (at, fault) in Plan::draw_with_operations(seed, 5, 30_000).steps {
                 kinds.insert(fault.name());
                 let text = fault.to_step(at);
                 assert_eq!(step(&text), Ok(vec![(at, fault)]), "{text}");
@@ -478,8 +503,12 @@ mod tests {
             ("at = \"2\"\ndo = \"ring\"", "`at`: `2` is no time"),
             ("at = \"1.0005s\"\ndo = \"ring\"", "is no time"),
             (
-                "at = \"2s\"\ndo = \"kill\"\nnode = 6",
-                "`node` is 6; expected a node, 1 to 5",
+                "at = \"2s\"\ndo = \"kill\"\nnode = 26",
+                "`node` is 26; expected a node, 1 to 5",
+            ),
+            (
+                "at = \"2s\"\ndo = \"join\"\nnode = 2",
+                "`node` is 2; expected a node that is not there yet, 6 to 20",
             ),
             ("at = \"2s\"\ndo = \"kill\"", "`kill` needs either `node`"),
             (
@@ -512,22 +541,5 @@ mod tests {
             let error = step(text).unwrap_err();
             assert!(error.contains(says), "{text}\n{error}");
         }
-    }
-
-    #[test]
-    fn times() {
-        for (text, ms) in [
-            ("0s", 0),
-            ("300ms", 300),
-            ("1.5s", 1_500),
-            ("2m", 120_000),
-            ("1h", 3_600_000),
-        ] {
-            assert_eq!(read_duration(text), Ok(ms));
-        }
-        for text in ["", "s", "5", "5 s", "-5s", "5d", "99999999999999999999s", "1.s"] {
-            assert!(read_duration(text).is_err(), "{text}");
-        }
-        assert_eq!((duration(1_500), duration(2_000)), ("1500ms".into(), "2s".into()));
     }
 }

@@ -40,7 +40,8 @@ pub(super) fn draw(case: &Case, report: &Report) -> String {
     let end_ms = last.max().unwrap_or(0).max(1_000);
     let width = (number(end_ms) / 1_000.0 * SECOND).max(WIDTH - LEFT - 20.0);
     let lanes_at = 34.0 + ROW * number(ROWS as u64);
-    let seals_at = lanes_at + number(case.nodes) * (LANE + GAP);
+    let nodes = timeline.nodes(case.nodes);
+    let seals_at = lanes_at + number(nodes.len() as u64) * (LANE + GAP);
     let mut picture = Picture {
         out: String::new(),
         scale: width / number(end_ms),
@@ -49,6 +50,7 @@ pub(super) fn draw(case: &Case, report: &Report) -> String {
         seals_at,
         bottom: seals_at + SEALS,
         rows: [f64::MIN; ROWS],
+        nodes: nodes.clone(),
     };
     let (all_width, height) = (width + LEFT + 20.0, picture.bottom + 26.0);
     picture.add(&format!(
@@ -57,11 +59,11 @@ pub(super) fn draw(case: &Case, report: &Report) -> String {
     ));
     picture.add(PATTERNS);
     picture.axis();
-    for node in 1..=case.nodes {
+    for &node in &nodes {
         picture.lane(timeline, node);
     }
-    picture.cuts(case, timeline);
-    for node in 1..=case.nodes {
+    picture.cuts(timeline);
+    for &node in &nodes {
         picture.requests(timeline, node);
     }
     picture.seals(timeline);
@@ -97,6 +99,8 @@ struct Picture {
     bottom: f64,
     /// How far each row of labels is taken.
     rows: [f64; ROWS],
+    /// Who has a lane, from above.
+    nodes: Vec<u64>,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a place in a picture")]
@@ -119,7 +123,8 @@ impl Picture {
     }
 
     fn lane_y(&self, node: u64) -> f64 {
-        self.lanes_at + number(node.saturating_sub(1)) * (LANE + GAP)
+        let place = self.nodes.iter().position(|lane| *lane == node).unwrap_or(0);
+        self.lanes_at + number(place as u64) * (LANE + GAP)
     }
 
     fn bar(&mut self, from_ms: u64, to_ms: u64, y: f64, height: f64, fill: &str, title: &str) {
@@ -310,8 +315,8 @@ impl Picture {
     }
 
     /// Cuts lie over those they cut off, from the cut to the heal.
-    fn cuts(&mut self, case: &Case, timeline: &Timeline) {
-        let everyone: Vec<u64> = (1..=case.nodes).collect();
+    fn cuts(&mut self, timeline: &Timeline) {
+        let everyone = self.nodes.clone();
         let mut open: Vec<(u64, Vec<u64>, String)> = Vec::new();
         let mut closed = Vec::new();
         for event in &timeline.events {
@@ -432,6 +437,7 @@ fn undoes(fault: &Fault) -> bool {
             | Fault::SlowDisk(_, false)
             | Fault::FullDisk(_, false)
             | Fault::SlowNode(_, false)
+            | Fault::NewerBuild(_, false)
             | Fault::Link(.., crate::faults::Way::Good)
     )
 }
@@ -452,6 +458,14 @@ fn of(fault: &Fault) -> Option<u64> {
         | Fault::Latent(node)
         | Fault::Misdirect(node)
         | Fault::EmptyDisk(node)
+        | Fault::Restart(node)
+        | Fault::NewerBuild(node, _)
+        | Fault::Join(node)
+        | Fault::Promote(node)
+        | Fault::Remove(node)
+        | Fault::RotateKey(node)
+        | Fault::Transfer(node)
+        | Fault::Snapshot(node)
         | Fault::WrongDisk(node, _) => Some(*node),
         _ => None,
     }

@@ -92,7 +92,13 @@ impl World {
                     host.disk().copy_of(&other);
                 }
             }
-            // The common ones are struck where they are told.
+            Fault::Restart(node) => {
+                let until = self.time.now_ms() + super::ENDS_WITHIN_MS;
+                self.with_disk(*node, Host::ask_to_end);
+                self.ending.entry(*node).or_insert(until);
+            }
+            Fault::RotateKey(node) => (self.new_key)(*node),
+            // The common ones are struck where they are told; the other orders of admins are for a client to carry out.
             _ => {}
         }
     }

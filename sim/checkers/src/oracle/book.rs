@@ -94,6 +94,8 @@ pub struct Applied {
     pub attested: Vec<Option<&'static str>>,
     /// The blocks that it certified.
     pub certified: Vec<u64>,
+    /// Signatures that were under way when their node's key was replaced.
+    pub overtaken: u64,
 }
 
 impl Book {
@@ -122,6 +124,14 @@ impl Book {
                     .iter()
                     .map(|attestation| self.attest(attestation).err())
                     .collect();
+                let overtaken =
+                    attestations
+                        .iter()
+                        .zip(&applied.attested)
+                        .filter(|(attestation, refused)| {
+                            **refused == Some("key_revoked") && !self.removed.contains(&attestation.node)
+                        });
+                applied.overtaken = overtaken.count() as u64;
                 applied.certified = self.certify();
             }
             Body::Tick => {}
@@ -132,6 +142,11 @@ impl Book {
     /// Raft's membership changes.
     pub fn membership(&mut self, configs: Vec<BTreeSet<u64>>) {
         self.configs = configs;
+    }
+
+    /// Who votes: one configuration, or two while they change.
+    pub fn configs(&self) -> &[BTreeSet<u64>] {
+        &self.configs
     }
 
     /// Of which envelopes the first answer is remembered now.

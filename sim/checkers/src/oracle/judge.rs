@@ -91,14 +91,19 @@ impl<S: Subject> Judgement<S> {
             Payload::Membership(configs) => {
                 self.ledger.apply_membership(index, configs);
                 self.book.membership(configs.clone());
-                self.count("membership");
+                match &configs[..] {
+                    [_, _, ..] => self.count("a joint configuration"),
+                    [voters] if voters.len() == 3 => self.count("three voters"),
+                    [voters] if voters.len() >= 7 => self.count("seven voters"),
+                    _ => {}
+                }
             }
             Payload::App(bytes) => {
                 let ours = self.ledger.apply(index, bytes);
                 let sealed = self.book.oracle.seals.len();
                 let theirs = self.book.apply(index, bytes, self.ledger.state());
                 self.compare(index, &ours, &theirs);
-                self.note(&theirs, sealed);
+                self.note(index, &theirs, sealed);
             }
         }
         self.states.insert(index, hex(&self.ledger.state()));
@@ -203,8 +208,8 @@ impl<S: Subject> Judgement<S> {
         }
     }
 
-    /// Counts what a run should reach now and then; there were so many seals before.
-    fn note(&mut self, applied: &book::Applied, sealed: usize) {
+    /// Counts what a run should reach now and then at an entry; there were so many seals before.
+    fn note(&mut self, index: u64, applied: &book::Applied, sealed: usize) {
         for answered in &applied.answers {
             if answered.duplicate {
                 self.count("a retry that was a duplicate");
@@ -263,6 +268,29 @@ impl<S: Subject> Judgement<S> {
                 "already_attested" => "a signature offered twice",
                 _ => "a signature refused",
             });
+        }
+        let joint = |block: &book::Block| block.voters.len() > 1;
+        let made = self.book.blocks.get(&index).is_some_and(joint);
+        let certified = applied
+            .certified
+            .iter()
+            .filter_map(|index| self.book.blocks.get(index))
+            .any(joint);
+        for (reached, what) in [
+            (
+                self.book.configs().len() > 1 && !applied.answers.is_empty(),
+                "a batch ordered in a joint configuration",
+            ),
+            (made, "a block made in a joint configuration"),
+            (certified, "a block of a joint configuration certified"),
+            (
+                applied.overtaken > 0,
+                "a key replaced with a signature under way, which is refused",
+            ),
+        ] {
+            if reached {
+                self.count(what);
+            }
         }
         if applied.certified.len() > 1 {
             self.count("a block certified by a later one");

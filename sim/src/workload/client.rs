@@ -1,0 +1,263 @@
+//! One client: an operation and all that is heard of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::community::Community;
+use super::mix::Mix;
+use super::roster;
+use super::{EPOCH_EVERY_MS, FIRST_EPOCH};
+use crate::clock::Time;
+use crate::http::{Answer, Http, Silence};
+use crate::rng::{PerMillion, Rng};
+use crate::timeline::{self, Attempt, Heard, What};
+use crate::trace;
+use checkers::history::{History, Operation, Outcome, Reported, SealSeen};
+
+/// Attempts at an operation.
+const ATTEMPTS: usize = 6;
+
+pub(super) struct Client {
+    pub(super) name: String,
+    pub(super) rng: Rng,
+    pub(super) http: Http,
+    /// Connections of their own, for what is sent twice at once.
+    pub(super) second: Http,
+    pub(super) time: Time,
+    pub(super) roster: roster::Shared,
+    pub(super) mix: Mix,
+    pub(super) mute: BTreeSet<String>,
+    pub(super) excused: BTreeSet<u64>,
+    pub(super) community: Arc<Community>,
+    pub(super) history: Arc<Mutex<History>>,
+    pub(super) made: u64,
+}
+
+impl Client {
+    pub(super) fn epoch(&self) -> u64 {
+        FIRST_EPOCH + self.time.now_ms() / EPOCH_EVERY_MS
+    }
+
+    /// The nodes of which everything may be asked when the faults are over.
+    pub(super) fn healthy(&self) -> Vec<u64> {
+        let members = self.roster.lock().members.clone();
+        members.difference(&self.excused).copied().collect()
+    }
+
+    /// A member; now and then one that was, and does not belong to the cluster any more.
+    pub(super) fn any_node(&mut self) -> u64 {
+        let stray = self.rng.chance(PerMillion::percent(3));
+        let roster = self.roster.lock();
+        let nodes = if stray && !roster.left.is_empty() {
+            &roster.left
+        } else {
+            &roster.members
+        };
+        let nodes: Vec<u64> = nodes.iter().copied().collect();
+        *self.rng.pick(&nodes)
+    }
+
+    pub(super) async fn pause(&mut self, ms: std::ops::RangeInclusive<u64>) {
+        tokio::time::sleep(Duration::from_millis(self.rng.within(ms))).await;
+    }
+
+    /// An operation, tried until it is answered or patience ends.
+    pub(super) async fn operate(&mut self, action: &str, body: Value, settles: Vec<Reported>) -> Outcome {
+        self.made += 1;
+        let key = format!("{}-{}", self.name, self.made);
+        let asked_ms = self.time.now_ms();
+        if self.mute.contains(&key) {
+            return Outcome::Unknown;
+        }
+        let mut outcome = Outcome::Unknown;
+        let mut node = self.any_node();
+        for attempt in 0..ATTEMPTS {
+            let patience = Duration::from_millis(*self.rng.pick(&[50, 300, 1_000, 5_000]));
+            trace::record(format_args!("{key} asks n{node} {action} {body}"));
+            let sent_ms = self.time.now_ms();
+            // Impatient users press the button twice.
+            let twin = self.rng.chance(PerMillion::percent(4)).then(|| self.any_node());
+            let asked = self.http.call(node, action, Some(&key), &body, patience);
+            let (answer, twin) = match twin {
+                None => (asked.await, None),
+                Some(other) => {
+                    let again = self.second.call(other, action, Some(&key), &body, patience);
+                    let (answer, again) = futures::join!(asked, again);
+                    (answer, Some((other, again)))
+                }
+            };
+            draw_attempt(&key, node, action, sent_ms, &answer);
+            if let (Ok(answer), Some((other, Ok(again)))) = (&answer, &twin) {
+                self.history.lock().count("sent twice at once");
+                self.same(action, &key, answer, *other, again);
+            }
+            match answer {
+                Ok(answer) => {
+                    trace::record(format_args!(
+                        "{key} hears {} {}",
+                        answer.status,
+                        stable(&answer.body)
+                    ));
+                    self.note_odd(action, node, &answer);
+                    outcome = judge(&answer);
+                    if outcome != Outcome::Unknown {
+                        self.note_seals(node, &answer.body);
+                        if attempt > 0 {
+                            self.history.lock().count("answered by a retry");
+                        }
+                        if self.rng.chance(PerMillion::percent(10)) {
+                            self.repeat(action, &key, &body, &answer).await;
+                        }
+                        break;
+                    }
+                }
+                Err(silence) => {
+                    trace::record(format_args!("{key} hears nothing: {silence:?}"));
+                    if silence == Silence::Deadline {
+                        self.history.lock().count("requests without an answer");
+                    }
+                }
+            }
+            self.pause(10..=400).await;
+            node = self.any_node();
+        }
+        let mut history = self.history.lock();
+        history.count(match &outcome {
+            Outcome::Done(_) => "done",
+            Outcome::Refused(..) => "refused",
+            Outcome::Unknown => "unknown",
+        });
+        history.operations.push(Operation {
+            key,
+            action: action.to_owned(),
+            body,
+            settles,
+            asked_ms,
+            ended_ms: self.time.now_ms(),
+            outcome: outcome.clone(),
+        });
+        outcome
+    }
+
+    /// Sends an answered operation again, elsewhere: nothing may happen, and the answer must be the same.
+    async fn repeat(&mut self, action: &str, key: &str, body: &Value, first: &Answer) {
+        let node = self.any_node();
+        let Ok(again) = self
+            .http
+            .call(node, action, Some(key), body, Duration::from_secs(2))
+            .await
+        else {
+            return;
+        };
+        if judge(&again) != Outcome::Unknown {
+            self.history.lock().count("repeated");
+        }
+        self.same(action, key, first, node, &again);
+    }
+
+    /// Two answers to one operation are the same, as far as they say what became of it.
+    fn same(&self, action: &str, key: &str, first: &Answer, node: u64, again: &Answer) {
+        self.note_odd(action, node, again);
+        if judge(first) == Outcome::Unknown || judge(again) == Outcome::Unknown {
+            return;
+        }
+        let mut history = self.history.lock();
+        if again.status != first.status || stable(&again.body) != stable(&first.body) {
+            let now = self.time.now_ms();
+            let what = format!(
+                "{key} {action} was answered {} {}, and when repeated at n{node} {} {}",
+                first.status,
+                stable(&first.body),
+                again.status,
+                stable(&again.body)
+            );
+            history.oddities.push((now, what));
+        }
+    }
+
+    /// Notes answers that no node should give.
+    pub(super) fn note_odd(&self, action: &str, node: u64, answer: &Answer) {
+        let allowed = match answer.status {
+            200 => true,
+            503 | 504 => !answer.body["error"]["code"].is_null(),
+            400..500 => !answer.body["error"]["code"].is_null() && !answer.body["error"]["message"].is_null(),
+            _ => false,
+        };
+        if !allowed {
+            let what = format!("n{node} answers {action} with {} {}", answer.status, answer.body);
+            self.history.lock().oddities.push((self.time.now_ms(), what));
+        }
+    }
+
+    /// Notes every seal that an answer speaks of.
+    pub(super) fn note_seals(&self, node: u64, body: &Value) {
+        let one = |seal: &Value| {
+            Some(SealSeen {
+                at_ms: self.time.now_ms(),
+                node,
+                asset: seal["assetId"].as_str()?.to_owned(),
+                epoch: seal["epoch"].as_u64()?,
+                version: seal["version"].as_u64()?,
+                digest: seal["digest"].as_str()?.to_owned(),
+            })
+        };
+        let all = body["seals"].as_array().into_iter().flatten();
+        let seals: Vec<SealSeen> = one(body).into_iter().chain(all.filter_map(one)).collect();
+        for seal in &seals {
+            timeline::note(What::Sealed(seal.asset.clone(), seal.epoch, seal.version));
+        }
+        self.history.lock().seals.extend(seals);
+    }
+}
+
+/// Notes a request for the timeline.
+fn draw_attempt(key: &str, node: u64, action: &str, asked_ms: u64, answer: &Result<Answer, Silence>) {
+    let heard = match answer {
+        Err(_) => Heard::Silence,
+        Ok(answer) => match judge(answer) {
+            Outcome::Done(_) => Heard::Done,
+            Outcome::Refused(status, code) => Heard::Refused(status, code),
+            Outcome::Unknown => Heard::Unsure(answer.status),
+        },
+    };
+    timeline::note(What::Attempt(Attempt {
+        key: key.to_owned(),
+        node,
+        action: action.to_owned(),
+        asked_ms,
+        heard,
+    }));
+}
+
+/// What an answer says of the outcome. Silence and its likes say nothing.
+pub(super) fn judge(answer: &Answer) -> Outcome {
+    match answer.status {
+        200 => Outcome::Done(answer.body.clone()),
+        // Too much under way: this attempt did nothing, but an earlier one may have.
+        429 => Outcome::Unknown,
+        400..500 => {
+            let code = answer.body["error"]["code"].as_str().unwrap_or("none");
+            Outcome::Refused(answer.status, code.to_owned())
+        }
+        _ => Outcome::Unknown,
+    }
+}
+
+/// An answer without what may differ between two nodes that say the same: who signed the convenience token, and
+/// what time it is.
+fn stable(body: &Value) -> Value {
+    match body {
+        Value::Object(fields) => {
+            let kept = fields
+                .iter()
+                .filter(|(name, _)| !matches!(name.as_str(), "seal" | "now"));
+            kept.map(|(name, value)| (name.clone(), stable(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(stable).collect(),
+        other => other.clone(),
+    }
+}

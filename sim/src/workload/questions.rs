@@ -1,0 +1,194 @@
+//! The final questions: what the specification promises of a healthy cluster, asked when the faults are over.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::client::{Client, judge};
+use super::{FIRST_EPOCH, LATE_EPOCHS};
+use crate::http::Answer;
+use checkers::history::{Operation, Outcome, Reported, Shown};
+
+/// What a healthy cluster may take for one of the final questions.
+const HEALTHY: Duration = Duration::from_secs(10);
+/// What a healthy cluster may take until its membership is what admins said.
+const MEMBERSHIP: Duration = Duration::from_secs(20);
+
+impl Client {
+    /// Asks a healthy node, again if it is not quite healthy yet.
+    async fn insist(
+        &mut self,
+        node: u64,
+        action: &str,
+        body: &Value,
+        key: Option<&str>,
+    ) -> Result<Answer, String> {
+        let give_up = tokio::time::Instant::now() + 2 * HEALTHY;
+        loop {
+            let answer = self.http.call(node, action, key, body, HEALTHY).await;
+            match answer {
+                Ok(answer) if judge(&answer) != Outcome::Unknown => {
+                    self.note_odd(action, node, &answer);
+                    return Ok(answer);
+                }
+                _ if tokio::time::Instant::now() < give_up => self.pause(50..=200).await,
+                other => return Err(format!("n{node} has no answer to {action} {body}: {other:?}")),
+            }
+        }
+    }
+
+    /// Waits until whoever leads shows exactly the members that there should be.
+    pub(super) async fn await_members(&mut self) -> Result<(), String> {
+        let give_up = tokio::time::Instant::now() + MEMBERSHIP;
+        let mut shown = Value::Null;
+        while tokio::time::Instant::now() < give_up {
+            let wanted = self.roster.lock().members.clone();
+            for node in self.healthy() {
+                let status = self
+                    .http
+                    .call(node, "cluster.status", None, &json!({}), HEALTHY)
+                    .await;
+                let Ok(status) = status else { continue };
+                let listed = |list: &str| status.body[list].as_array().cloned().unwrap_or_default();
+                let members = [listed("voters"), listed("learners")].concat();
+                let members: BTreeSet<u64> = members.iter().filter_map(Value::as_u64).collect();
+                if status.body["leader"] == status.body["node"] && members == wanted {
+                    return Ok(());
+                }
+                shown = status.body;
+            }
+            self.pause(50..=200).await;
+        }
+        let wanted = self.roster.lock().members.clone();
+        Err(format!(
+            "admins made {wanted:?} the members, and shown is {shown}"
+        ))
+    }
+
+    pub(super) async fn write_everywhere(&mut self) -> Result<(), String> {
+        for node in self.healthy() {
+            self.made += 1;
+            let meter = self.community.meters[0].id.clone();
+            let settled = Reported {
+                meter,
+                epoch: self.epoch(),
+                consumption: 1,
+                label: format!("judge-{node}"),
+            };
+            let body = json!({
+                "meterId": settled.meter, "epoch": settled.epoch, "consumption": 1, "label": settled.label,
+            });
+            let asked_ms = self.time.now_ms();
+            let key = format!("judge-{}", self.made);
+            let answer = self
+                .insist(node, "balancing.addSettlement", &body, Some(&key))
+                .await?;
+            self.history.lock().operations.push(Operation {
+                key,
+                action: "balancing.addSettlement".into(),
+                body,
+                settles: vec![settled],
+                asked_ms,
+                ended_ms: self.time.now_ms(),
+                outcome: judge(&answer),
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) async fn seal_everything(&mut self) -> Result<(), String> {
+        for epoch in FIRST_EPOCH - LATE_EPOCHS..=self.epoch() {
+            self.made += 1;
+            let key = format!("judge-{}", self.made);
+            let healthy = self.healthy();
+            let node = *self.rng.pick(&healthy);
+            let answer = self
+                .insist(node, "balancing.sealEpoch", &json!({"epoch": epoch}), Some(&key))
+                .await?;
+            self.note_seals(node, &answer.body);
+            let held = answer.body["held"].as_array().map_or(0, Vec::len);
+            if answer.status != 200 || held != 0 {
+                return Err(format!(
+                    "epoch {epoch} can't be sealed: {} {}",
+                    answer.status, answer.body
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits, without a bound of its own, until every node shows every block certified.
+    pub(super) async fn await_certificates(&mut self) {
+        for node in self.healthy() {
+            while !matches!(self.blocks(node).await, Ok(blocks) if blocks.iter().all(|block| block["certified"] == true))
+            {
+                self.pause(50..=100).await;
+            }
+        }
+    }
+
+    async fn blocks(&mut self, node: u64) -> Result<Vec<Value>, String> {
+        let mut blocks = Vec::new();
+        let mut from = 0;
+        loop {
+            let body = json!({"from": from, "limit": 500});
+            let page = self.insist(node, "cluster.blocks", &body, None).await?;
+            let Value::Array(page) = page.body else {
+                return Err(format!("n{node} shows no blocks"));
+            };
+            let Some(last) = page.last().and_then(|block| block["index"].as_u64()) else {
+                return Ok(blocks);
+            };
+            blocks.extend(page);
+            from = last + 1;
+        }
+    }
+
+    /// Notes all that every node shows.
+    pub(super) async fn look_everywhere(&mut self) -> Result<(), String> {
+        let community = Arc::clone(&self.community);
+        let sealed: BTreeSet<(String, u64, u64)> = self
+            .history
+            .lock()
+            .seals
+            .iter()
+            .map(|seal| (seal.asset.clone(), seal.epoch, seal.version))
+            .collect();
+        let healthy = self.healthy();
+        for node in healthy {
+            let mut shown = Shown {
+                status: self.insist(node, "cluster.status", &json!({}), None).await?.body,
+                blocks: self.blocks(node).await?,
+                ..Shown::default()
+            };
+            if let Value::Array(all) = self.insist(node, "contract.list", &json!({}), None).await?.body {
+                shown.contracts = all;
+            }
+            // The node has just shown that it is up to date. What it serves from here on needs no round of heartbeats each.
+            for epoch in FIRST_EPOCH - LATE_EPOCHS..=self.epoch() {
+                for asset in &community.assets {
+                    let body = json!({"assetId": asset, "epoch": epoch});
+                    let journal = self
+                        .insist(node, "balancing.journal?consistency=local", &body, None)
+                        .await?;
+                    shown.journals.insert((asset.clone(), epoch), journal.body);
+                }
+            }
+            // Every node has proofs of some of the seals to show; all of them would take most of the run.
+            let healthy = self.healthy();
+            let place = healthy.iter().position(|other| *other == node).unwrap_or(0) as u64;
+            let nodes = healthy.len() as u64;
+            for (asset, epoch, version) in sealed.iter().filter(|(_, epoch, _)| epoch % nodes == place) {
+                let body = json!({"assetId": asset, "epoch": epoch, "version": version});
+                let proof = self
+                    .insist(node, "balancing.proof?consistency=local", &body, None)
+                    .await?;
+                shown.proofs.insert((asset.clone(), *epoch, *version), proof.body);
+            }
+            self.history.lock().shown.insert(node, shown);
+        }
+        Ok(())
+    }
+}

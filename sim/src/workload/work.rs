@@ -1,0 +1,225 @@
+//! What clients do all day: settle, trade, seal, correct and read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::{LATE_EPOCHS, ROOT};
+use crate::rng::PerMillion;
+use crate::trace;
+use checkers::history::{Outcome, Read, Reported};
+
+impl Client {
+    /// Sets the community up, however long it takes.
+    pub(super) async fn found(&mut self) {
+        let community = Arc::clone(&self.community);
+        let upserts = community.upserts.iter().map(|body| ("asset.upsert", body));
+        let contracts = community.contracts.iter().map(|body| ("contract.add", body));
+        for (action, body) in upserts.chain(contracts) {
+            while self.operate(action, body.clone(), Vec::new()).await == Outcome::Unknown {}
+        }
+    }
+
+    /// Works until the time has come.
+    pub(super) async fn work(mut self, until_ms: u64) {
+        while self.time.now_ms() < until_ms {
+            self.pause(1..=60).await;
+            match self.mix.draw(&mut self.rng) {
+                0 => self.settle().await,
+                1 => self.seal("balancing.seal").await,
+                2 => self.seal_epoch().await,
+                3 => self.seal("balancing.correct").await,
+                4 => self.trade().await,
+                5 => self.read().await,
+                6 => self.settle_many().await,
+                _ => self.settle_week().await,
+            }
+        }
+    }
+
+    /// One or more settlements, for now or for earlier.
+    async fn settle(&mut self) {
+        let count = if self.rng.chance(PerMillion::percent(40)) {
+            1
+        } else {
+            self.rng.within(2..=12)
+        };
+        let mut settles = Vec::new();
+        for n in 0..count {
+            let community = Arc::clone(&self.community);
+            let meter = self.rng.pick(&community.meters);
+            // Little amounts divide badly, so that rounding shows.
+            let most = *self.rng.pick(&[40, 300, 3_000]);
+            let amount = i64::try_from(self.rng.within(0..=most)).unwrap_or(0);
+            let usual = !self.rng.chance(PerMillion::percent(10));
+            let back = self.rng.below(LATE_EPOCHS + 1);
+            settles.push(Reported {
+                meter: meter.id.clone(),
+                epoch: self.epoch().saturating_sub(back),
+                consumption: if meter.produces == usual { amount } else { -amount },
+                label: format!("{}-{}-{n}", self.name, self.made),
+            });
+        }
+        self.report(settles).await;
+    }
+
+    /// As many settlements as one request may have, or nearly.
+    async fn settle_many(&mut self) {
+        let count = self.rng.within(1_000..=8_000);
+        let epoch = self.epoch();
+        let community = Arc::clone(&self.community);
+        let settles = (0..count).map(|n| Reported {
+            meter: self.rng.pick(&community.meters).id.clone(),
+            epoch,
+            consumption: i64::try_from(self.rng.below(100)).unwrap_or(0) - 30,
+            label: format!("{}-{}-{n}", self.name, self.made),
+        });
+        let settles = settles.collect();
+        self.history.lock().count("large batches");
+        self.report(settles).await;
+    }
+
+    /// One to four quarter-hours of the community week, and what they settled is sealed.
+    async fn settle_week(&mut self) {
+        let community = Arc::clone(&self.community);
+        let Some(week) = &community.week else { return };
+        let (epoch, first) = (self.epoch(), self.rng.below(672));
+        let mut settles = Vec::new();
+        for quarter in first..first + self.rng.within(1..=4) {
+            for (meter, wh) in week.readings(usize::try_from(quarter).unwrap_or(0)) {
+                settles.push(Reported {
+                    meter: meter.to_owned(),
+                    epoch,
+                    consumption: wh,
+                    label: format!("{}-{}-{quarter}-{meter}", self.name, self.made),
+                });
+            }
+        }
+        self.history.lock().count("quarter-hours of the week");
+        self.report(settles).await;
+        let body = json!({"epoch": epoch, "under": super::week::STREET});
+        self.operate("balancing.sealEpoch", body, Vec::new()).await;
+    }
+
+    async fn report(&mut self, settles: Vec<Reported>) -> Outcome {
+        let mut body: Vec<Value> = Vec::new();
+        for s in &settles {
+            // What a watt-hour carries differs from hour to hour, and is negative where some is stored.
+            let co2 = i64::try_from(self.rng.below(500)).unwrap_or(0) - 50;
+            body.push(json!({
+                "meterId": s.meter, "epoch": s.epoch, "consumption": s.consumption, "label": s.label, "co2eq": co2,
+            }));
+        }
+        if body.len() > 1 && self.rng.chance(PerMillion::percent(5)) {
+            // The whole batch must be refused for this one.
+            body.push(json!({"meterId": ROOT, "epoch": self.epoch(), "consumption": 1, "label": "no-meter"}));
+        }
+        match <[Value; 1]>::try_from(body) {
+            Ok([one]) => self.operate("balancing.addSettlement", one, settles).await,
+            Err(many) => {
+                self.operate("balancing.addSettlements", Value::Array(many), settles)
+                    .await
+            }
+        }
+    }
+
+    async fn seal(&mut self, action: &str) {
+        let community = Arc::clone(&self.community);
+        let asset = self.rng.pick(&community.assets);
+        let back = self.rng.within(1..=LATE_EPOCHS + 1);
+        let body = json!({"assetId": asset, "epoch": self.epoch().saturating_sub(back)});
+        self.operate(action, body, Vec::new()).await;
+    }
+
+    async fn seal_epoch(&mut self) {
+        let back = self.rng.within(2..=LATE_EPOCHS + 1);
+        let mut body = json!({"epoch": self.epoch().saturating_sub(back)});
+        if self.rng.chance(PerMillion::percent(30)) {
+            body["under"] = json!(self.rng.pick(&["east", "west", "district"]));
+        }
+        self.operate("balancing.sealEpoch", body, Vec::new()).await;
+    }
+
+    /// Contracts come, pause, go on and go, and change places.
+    async fn trade(&mut self) {
+        let community = Arc::clone(&self.community);
+        let any = |client: &mut Client| match community.contracts.is_empty() {
+            true => Value::Null,
+            false => client.rng.pick(&community.contracts)["contractId"].clone(),
+        };
+        match self.rng.below(5) {
+            0 => {
+                let n = 1_000 + self.rng.below(1_000_000);
+                if let Some(body) = community.draw_contract(&mut self.rng, n) {
+                    self.operate("contract.add", body, Vec::new()).await;
+                }
+            }
+            1 => {
+                let contract = any(self);
+                self.operate("contract.suspend", json!({"contractId": contract}), Vec::new())
+                    .await;
+            }
+            2 | 3 => {
+                let contract = any(self);
+                self.operate("contract.activate", json!({"contractId": contract}), Vec::new())
+                    .await;
+            }
+            _ => {
+                let contract = any(self);
+                self.operate("contract.cancel", json!({"contractId": contract}), Vec::new())
+                    .await;
+            }
+        }
+    }
+
+    /// A linearizable read of a journal.
+    async fn read(&mut self) {
+        let community = Arc::clone(&self.community);
+        let asset = self.rng.pick(&community.meters).id.clone();
+        let back = self.rng.below(LATE_EPOCHS + 1);
+        let epoch = self.epoch().saturating_sub(back);
+        let node = self.any_node();
+        let asked_ms = self.time.now_ms();
+        let body = json!({"assetId": asset, "epoch": epoch});
+        let answer = self
+            .http
+            .call(node, "balancing.journal", None, &body, Duration::from_secs(3))
+            .await;
+        let Ok(answer) = answer else { return };
+        self.note_odd("balancing.journal", node, &answer);
+        if answer.status != 200 {
+            return;
+        }
+        let read = read_journal(node, asset, epoch, asked_ms, self.time.now_ms(), &answer.body);
+        trace::record(format_args!(
+            "reads {} of {epoch} at n{node}: {} statements",
+            read.asset,
+            read.labels.len()
+        ));
+        self.history.lock().reads.push(read);
+    }
+}
+
+fn read_journal(node: u64, asset: String, epoch: u64, asked_ms: u64, answered_ms: u64, body: &Value) -> Read {
+    let statements = body["statements"].as_array().cloned().unwrap_or_default();
+    let watermark = body["watermark"].as_u64().unwrap_or(0);
+    let metered = statements.iter().filter(|s| s["kind"] == "metered");
+    Read {
+        node,
+        asset,
+        epoch,
+        asked_ms,
+        answered_ms,
+        labels: metered
+            .filter_map(|s| s["label"].as_str().map(str::to_owned))
+            .collect(),
+        watermark,
+        sealed: statements
+            .iter()
+            .take(usize::try_from(watermark).unwrap_or(usize::MAX))
+            .cloned()
+            .collect(),
+    }
+}
