@@ -237,6 +237,7 @@ async fn finish(
         replica: replica.clone(),
         ledger: Arc::clone(&ledger),
         cluster: cluster_id,
+        created: genesis.created,
         node_key: node_key.clone(),
         gateway_key: gateway_key.filter(|key| {
             genesis.development

@@ -18,8 +18,8 @@ use serde_json::{Map, Value, json};
 use super::backend::Unanswered;
 use super::route::Route;
 use super::{json, query};
-use crate::stream::PROTOCOL;
 use crate::order::NotDone;
+use crate::stream::PROTOCOL;
 
 /// What a client may expect to have changed by then, where nothing better is known, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 1;

@@ -243,7 +243,7 @@ async fn order(client: &Client, data: &Path, id: u64, task: Task) -> Result<Valu
         let token = order::issue(&order, &identity::public(&key), sign);
         let ask = Ask::new("cluster.order", &json!({ "order": token }));
         return match client.ask(place, &ask).await? {
-            Ok(answer) => answer.ok("cluster.order"),
+            Ok(answer) => Ok(answer.ok("cluster.order")?),
             Err(why) => Err(Failure::Unavailable(format!("node {id}: {why}"))),
         };
     }

@@ -29,7 +29,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use ledger::canonical::Canonical;
-use ledger::{Action, ClusterId, Envelope, Ledger, NodeId, Nonce, PublicKey, Signature};
+use ledger::{Action, ClusterId, Envelope, Ledger, NodeId, Nonce, PublicKey, Signature, Timestamp};
 use parking_lot::RwLock;
 use raft::{BoxFuture, Disk, Replica};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -65,6 +65,8 @@ pub(crate) struct Inner {
     pub(crate) replica: Replica,
     pub(crate) ledger: Arc<RwLock<Ledger>>,
     pub(crate) cluster: ClusterId,
+    /// When the genesis was made: time begins there, though the ledger says so only once it has the genesis.
+    pub(crate) created: Timestamp,
     pub(crate) node_key: SigningKey,
     /// Signs unsigned requests; absent where those are refused.
     pub(crate) gateway_key: Option<SigningKey>,
@@ -123,7 +125,8 @@ impl Gateway {
             return Err(Unanswered::UnsignedRefused);
         };
         let nonce = nonce.unwrap_or_else(|| self.inner.entropy.nonce());
-        let not_after = self.inner.ledger.read().now().plus(ENVELOPE_LIFETIME_MS);
+        let now = self.inner.ledger.read().now().max(self.inner.created);
+        let not_after = now.plus(ENVELOPE_LIFETIME_MS);
         Ok(sign_envelope(key, self.inner.cluster, nonce, not_after, action))
     }
 
@@ -267,7 +270,7 @@ pub fn sign_envelope(
     key: &SigningKey,
     cluster: ClusterId,
     nonce: Nonce,
-    not_after: ledger::Timestamp,
+    not_after: Timestamp,
     action: Action,
 ) -> Envelope {
     let signer = PublicKey(key.verifying_key().to_bytes());

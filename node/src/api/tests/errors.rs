@@ -22,6 +22,7 @@ fn good(action: &str) -> Value {
         "balancing.addSettlement" => json!({ "meterId": "a", "epoch": 1, "consumption": 1, "label": "x" }),
         "balancing.addRoster" => json!({ "meters": ["a"] }),
         "balancing.sealEpoch" => json!({ "epoch": 1 }),
+        "cluster.order" => json!({ "order": "e30.e30.e30" }),
         "balancing.decodeSeal" => json!({ "seal": "e30.e30.e30" }),
         "balancing.late"
         | "balancing.assets"

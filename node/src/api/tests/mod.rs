@@ -9,7 +9,7 @@ mod shapes;
 mod stream;
 mod vectors;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use tower::ServiceExt;
 
 use super::backend::{Backend, NodeStatus, Receipt, Unanswered};
 use crate::config::Cluster;
+use crate::order::{self, Done, NotDone, Order, Task};
 
 const NODE: NodeId = 1;
 const EPOCH_MS: u64 = 900_000;
@@ -58,6 +59,8 @@ struct State {
     faults: VecDeque<Unanswered>,
     status: NodeStatus,
     barriers: usize,
+    /// Orders that were given.
+    obeyed: BTreeSet<ledger::Digest>,
 }
 
 impl Solo {
@@ -86,6 +89,7 @@ impl Solo {
             faults: VecDeque::new(),
             status,
             barriers: 0,
+            obeyed: BTreeSet::new(),
         };
         let solo = Solo {
             ledger: Arc::new(RwLock::new(Ledger::new())),
@@ -126,6 +130,21 @@ impl Solo {
     fn envelope(&self, signer: &SigningKey, nonce: Nonce, action: Action) -> Envelope {
         let ledger = self.ledger.read();
         crate::gateway::sign_envelope(signer, ledger.cluster(), nonce, ledger.now().plus(60_000), action)
+    }
+
+    /// An order to this node as an admin signs it.
+    fn signed_order(&self, task: Task, by: &SigningKey) -> String {
+        let ledger = self.ledger.read();
+        let order = Order {
+            cluster: ledger.cluster(),
+            node: NODE,
+            order: task,
+            not_after: ledger.now().plus(order::LIFETIME_MS),
+            nonce: "once".into(),
+        };
+        order::issue(&order, &public(by), |message| {
+            Signature(by.sign(message).to_bytes())
+        })
     }
 
     fn order(&self, envelope: Envelope) -> Result<Receipt, Unanswered> {

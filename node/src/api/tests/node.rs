@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use ed25519_dalek::SigningKey;
 use serde_json::json;
 
 use super::lesson::taught;
-use super::{Client, NODE};
+use super::{Client, NODE, key};
 use crate::api::backend::Unanswered;
+use crate::order::Task;
 
 #[test]
 fn every_answer_carries_the_ledgers_time() {
@@ -236,4 +238,31 @@ fn the_page_and_the_document_are_served() {
     let document = client.get("/api/openapi.json").body;
     assert_eq!(document["openapi"], "3.1.0");
     assert!(document["paths"]["/api/balancing/seal"]["get"].is_object());
+}
+
+#[test]
+fn an_admins_order_is_carried_out_once_and_no_one_elses() {
+    let client = Client::new();
+    let signed = |task: Task, by: &SigningKey| client.solo.signed_order(task, by);
+    let give = |token: &str| {
+        let got = client.post("cluster.order", &json!({ "order": token }));
+        (got.status.as_u16(), got.body)
+    };
+    let snapshot = signed(Task::Snapshot {}, &key(2));
+    assert_eq!(give(&snapshot), (200, json!({ "snapshot": 7 })));
+    let refused = |token: &str| {
+        let (status, body) = give(token);
+        (status, body["error"]["code"].as_str().map(str::to_owned))
+    };
+    let says = |status, code: &str| (status, Some(code.to_owned()));
+    assert_eq!(refused(&snapshot), says(409, "order_repeated"));
+    assert_eq!(
+        refused(&signed(Task::Snapshot {}, &key(4))),
+        says(403, "unknown_signer")
+    );
+    assert_eq!(refused("no order"), says(422, "invalid_parameter"));
+
+    let transfer = Task::Transfer { to: 2 };
+    client.solo.state.lock().status.leader = Some(2);
+    assert_eq!(refused(&signed(transfer, &key(2))), says(409, "not_leader"));
 }

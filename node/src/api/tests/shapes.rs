@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::Client;
 use super::lesson::taught;
+use super::{Client, key};
 use crate::api::{openapi, route};
+use crate::order::Task;
 
 /// Holds a value against a schema: the part of JSON Schema that the document uses.
 fn holds(schema: &Value, value: &Value, document: &Value, at: &str) -> Result<(), String> {
@@ -176,6 +177,10 @@ fn every_answer_is_as_promised() {
         ("cluster.status", json!({})),
         ("cluster.blocks", json!({})),
         ("cluster.genesis", json!({})),
+        (
+            "cluster.order",
+            json!({ "order": client.solo.signed_order(Task::Snapshot {}, &key(2)) }),
+        ),
     ] {
         check(action, body);
         seen.push(action);

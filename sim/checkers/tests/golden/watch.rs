@@ -73,7 +73,8 @@ fn what_a_good_cluster_leaves_is_good() {
             "a client gave up without an answer",
             "a retry that was a duplicate",
             "a seal",
-            "a seal made twice, refused"
+            "a seal made twice, refused",
+            "three voters"
         ]
     );
 }
