@@ -173,14 +173,13 @@ impl Observer {
         }
     }
 
-    /// Counts nodes that were removed and, not knowing it, look for a leader.
+    /// Counts nodes that were removed and don't know it: they ask for votes, in vain.
     fn count_strays(&mut self, seen: &Seen, status: &NodeStatus, running: impl Iterator<Item = u64>) {
         let left = self.roster.lock().left.clone();
         for node in running.filter(|node| left.contains(node) && !status.voters.contains(node)) {
             let stray = seen.gateway(node).map(|gateway| gateway.status());
-            if stray.is_some_and(|stray| stray.leader.is_none() && stray.voters.contains(&node)) {
-                self.watch
-                    .count("a removed node without a leader, which thinks that it votes", 1);
+            if stray.is_some_and(|stray| stray.voters.contains(&node)) {
+                self.watch.count("a removed node which thinks that it votes", 1);
             }
         }
     }

@@ -30,7 +30,7 @@ pub const STATES: &[&str] = &[
     "a node stopped by a disk fault",
     "a node was removed",
     "a process ended when asked",
-    "a removed node without a leader, which thinks that it votes",
+    "a removed node which thinks that it votes",
     "a retry that was a duplicate",
     "a seal",
     "a seal made twice, refused",

@@ -33,9 +33,11 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
                 Outcome::Unknown => times.iter().all(|n| *n == 0) || times.iter().all(|n| *n == 1),
             };
             if !right {
-                let labels: Vec<&str> = operation.settles.iter().map(|s| s.label.as_str()).collect();
+                let labels = operation.settles.iter().map(|s| s.label.as_str());
                 let what = format!(
-                    "on n{node} {labels:?} are booked {times:?} times, the outcome is {:?}",
+                    "on n{node}, of {} settlements, {}; the outcome is {:?}",
+                    times.len(),
+                    in_short(labels.zip(&times)),
                     operation.outcome
                 );
                 found.push((operation.ended_ms, what));
@@ -64,4 +66,21 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
         }
     }
     found
+}
+
+/// How often labels are booked, with two examples of each number: a large batch would fill pages.
+fn in_short<'a>(booked: impl Iterator<Item = (&'a str, &'a usize)>) -> String {
+    let mut by_times: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
+    for (label, times) in booked {
+        by_times.entry(*times).or_default().push(label);
+    }
+    let told = by_times.iter().map(|(times, labels)| {
+        let (first, rest) = labels.split_at(labels.len().min(2));
+        let more = match rest.len() {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        format!("{first:?}{more} are booked {times} times")
+    });
+    told.collect::<Vec<_>>().join(", ")
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::client::{Client, judge};
 use super::{FIRST_EPOCH, LATE_EPOCHS};
 use crate::http::Answer;
-use checkers::history::{Operation, Outcome, Reported, Shown};
+use checkers::history::{History, Operation, Outcome, Reported, Shown};
 
 /// What a healthy cluster may take for one of the final questions.
 const HEALTHY: Duration = Duration::from_secs(10);
@@ -156,6 +156,15 @@ impl Client {
             .iter()
             .map(|seal| (seal.asset.clone(), seal.epoch, seal.version))
             .collect();
+        // All that can be sealed, and every meter for which anything was reported.
+        let mut journals: BTreeSet<(String, u64)> = (FIRST_EPOCH - LATE_EPOCHS..=self.epoch())
+            .flat_map(|epoch| community.assets.iter().map(move |asset| (asset.clone(), epoch)))
+            .collect();
+        let reported = |history: &History| -> Vec<(String, u64)> {
+            let settles = history.operations.iter().flat_map(|operation| &operation.settles);
+            settles.map(|s| (s.meter.clone(), s.epoch)).collect()
+        };
+        journals.extend(reported(&self.history.lock()));
         let healthy = self.healthy();
         for node in healthy {
             let mut shown = Shown {
@@ -167,14 +176,12 @@ impl Client {
                 shown.contracts = all;
             }
             // The node has just shown that it is up to date. What it serves from here on needs no round of heartbeats each.
-            for epoch in FIRST_EPOCH - LATE_EPOCHS..=self.epoch() {
-                for asset in &community.assets {
-                    let body = json!({"assetId": asset, "epoch": epoch});
-                    let journal = self
-                        .insist(node, "balancing.journal?consistency=local", &body, None)
-                        .await?;
-                    shown.journals.insert((asset.clone(), epoch), journal.body);
-                }
+            for (asset, epoch) in &journals {
+                let body = json!({"assetId": asset, "epoch": epoch});
+                let journal = self
+                    .insist(node, "balancing.journal?consistency=local", &body, None)
+                    .await?;
+                shown.journals.insert((asset.clone(), *epoch), journal.body);
             }
             // Every node has proofs of some of the seals to show; all of them would take most of the run.
             let healthy = self.healthy();
