@@ -73,15 +73,13 @@ impl Admin {
                         key: public(&node_key(self.told.seed, node, 0)),
                         peer: Some(peer(node)),
                     };
-                    if self.say(action).await {
+                    if self.say(action, "a node joined").await {
                         self.roster.lock().members.insert(node);
-                        self.count("a node joined");
                     }
                 }
                 Fault::Promote(node) => {
-                    if self.say(Action::PromoteNode { node }).await {
-                        self.count("a learner was promoted");
-                    }
+                    let action = Action::PromoteNode { node };
+                    self.say(action, "a learner was promoted").await;
                 }
                 Fault::Remove(node) => self.remove(node, "a node was removed").await,
                 Fault::RemoveLeader => {
@@ -98,15 +96,12 @@ impl Admin {
                         key,
                         peer: None,
                     };
-                    if self.say(action).await {
-                        self.count("a key was replaced");
-                    }
+                    self.say(action, "a key was replaced").await;
                 }
                 Fault::Transfer(to) => self.transfer(to).await,
                 Fault::Snapshot(node) => {
-                    if self.order(node, Task::Snapshot {}).await.is_some() {
-                        self.count("a snapshot was ordered");
-                    }
+                    self.order(node, Task::Snapshot {}, "a snapshot was ordered")
+                        .await;
                 }
                 // All else is no order.
                 _ => {}
@@ -120,12 +115,10 @@ impl Admin {
     }
 
     async fn remove(&mut self, node: u64, counted: &'static str) {
-        if self.say(Action::RevokeNode { node }).await {
+        if self.say(Action::RevokeNode { node }, counted).await {
             let mut roster = self.roster.lock();
             roster.members.remove(&node);
             roster.left.insert(node);
-            drop(roster);
-            self.count(counted);
         }
     }
 
@@ -135,8 +128,8 @@ impl Admin {
             if leader == to {
                 return;
             }
-            if self.order(leader, Task::Transfer { to }).await.is_some() {
-                self.count("leadership was handed over by order");
+            let counted = "leadership was handed over by order";
+            if self.order(leader, Task::Transfer { to }, counted).await {
                 return;
             }
         }
@@ -170,8 +163,8 @@ impl Admin {
         Timestamp::ZERO.plus(EPOCH_MS + self.time.now_ms())
     }
 
-    /// Has an action done through the log, however long it takes; says whether it was not refused.
-    async fn say(&mut self, action: Action) -> bool {
+    /// Has an action done through the log, however long it takes; says whether it was not refused, and counts it then.
+    async fn say(&mut self, action: Action, counted: &'static str) -> bool {
         trace::record(format_args!("the admin says {action:?}"));
         let mut nonce = [0; 16];
         self.rng.fill(&mut nonce);
@@ -187,7 +180,10 @@ impl Admin {
             let node = self.any_member();
             // A refusal is an answer too; the checkers know whether it is the right one.
             match self.ask(node, "envelope.submit", &body).await {
-                Some(Answer { status: 200, .. }) => return true,
+                Some(Answer { status: 200, .. }) => {
+                    self.count(counted);
+                    return true;
+                }
                 Some(Answer {
                     status: 403..=409, ..
                 }) => return false,
@@ -196,8 +192,8 @@ impl Admin {
         }
     }
 
-    /// Gives an order to one node; `None` if it was not carried out, or if nobody knows.
-    async fn order(&mut self, node: u64, task: Task) -> Option<Value> {
+    /// Gives an order to one node; says whether it is known to be carried out, and counts it then.
+    async fn order(&mut self, node: u64, task: Task, counted: &'static str) -> bool {
         trace::record(format_args!("the admin orders n{node} {task:?}"));
         for _ in 0..ATTEMPTS {
             // The ledger's time, which runs as the leader's clock does; a minute ahead of it is too far.
@@ -216,16 +212,17 @@ impl Admin {
             let sign = |message: &[u8]| Signature(self.key.sign(message).to_bytes());
             let token = order::issue(&order, &public(&self.key), sign);
             match self.ask(node, "cluster.order", &json!({ "order": token })).await {
-                Some(Answer {
-                    status: 200, body, ..
-                }) => return Some(body),
+                Some(Answer { status: 200, .. }) => {
+                    self.count(counted);
+                    return true;
+                }
                 Some(Answer {
                     status: 403..=422, ..
-                }) => return None,
+                }) => return false,
                 _ => self.pause(50..=500).await,
             }
         }
-        None
+        false
     }
 
     async fn ask(&mut self, node: u64, action: &str, body: &Value) -> Option<Answer> {

@@ -50,9 +50,7 @@ impl Opening {
 
 /// What these first bytes become: a hello one version higher, or themselves; `None` if that can't be told yet.
 fn raised(first: &[u8]) -> Option<Vec<u8>> {
-    let Some(head) = first.first_chunk::<4>() else {
-        return None;
-    };
+    let head = first.first_chunk::<4>()?;
     let len = u32::from_be_bytes(*head) as usize;
     if len > MOST || len < MAGIC.len() + 2 {
         return Some(first.to_vec());
