@@ -4,7 +4,8 @@
 //! `sim chaos` makes a cluster of its own (keys, cluster file, free ports), starts the built `gridseal` for each node,
 //! lets the simulator's clients work on it over TCP, and meanwhile does to it what a seed has drawn: processes are
 //! killed and stopped, links cut, slowed and reset, power cut, syncs failed. Then everything heals, the clients ask
-//! their final questions, and the [`checkers`] judge what was seen.
+//! their final questions, and the [`checkers`] judge what was seen, and the logs and snapshots that the processes leave
+//! on their disks.
 //!
 //! # What always holds
 //!
@@ -19,6 +20,7 @@
 //! system decides the rest. What fails here is to be found again in the simulator, where a seed is one run.
 //! The given cluster file's addresses are not used either: it says how many nodes there are and how they are tuned.
 
+mod archive;
 mod command;
 mod doors;
 mod layout;
@@ -41,6 +43,7 @@ use std::time::Duration;
 
 use checkers::Violation;
 use checkers::history::History;
+use checkers::wal::Platter;
 use clap::Args;
 use gridseal::config::Cluster;
 use gridseal::identity;
@@ -52,6 +55,7 @@ use crate::product::Product;
 use crate::workload;
 use crate::workload::roster::Roster;
 
+use self::archive::Archive;
 use self::layout::Layout;
 use self::netns::Namespaces;
 use self::nodes::Nodes;
@@ -229,6 +233,7 @@ async fn run(options: &Options) -> io::Result<Verdict> {
         layout.data.display()
     ));
     let watch = watch::Watch::new(Arc::clone(&network), time.clone(), ids.len() as u64);
+    let archive = Archive::new(&layout, &ids);
     watch.ready(&mut nodes, READY).await?;
 
     // The plan and the clients count from the start of the run; setting up took some of it.
@@ -277,6 +282,7 @@ async fn run(options: &Options) -> io::Result<Verdict> {
         ended = clients => ended,
         late = storm.rage(patience) => Err(late?),
         () = watch.look() => watch_ended(),
+        () = archive.keep() => watch_ended(),
     };
 
     let mut verdict = Verdict::new(options.seed, time.now_ms(), &faults, missing);
@@ -302,12 +308,31 @@ async fn run(options: &Options) -> io::Result<Verdict> {
     }
     verdict.counts.extend(storm.counts());
     verdict.violations.extend(storm.stop().await);
+    autopsy(&mut verdict, &archive, &history.lock(), time.now_ms());
     verdict.story = log.lines();
     if !verdict.violations.is_empty() {
         verdict.kept = Some(layout.keep(&mut undo));
         layout.write_history(&history.lock())?;
     }
     Ok(verdict)
+}
+
+/// Judges the logs and snapshots that the processes leave behind, and what clients saw by them.
+fn autopsy(verdict: &mut Verdict, archive: &Archive, history: &History, at_ms: u64) {
+    let shelves = archive.shelves();
+    let disks = shelves.iter().map(|(id, shelf)| (*id, shelf as &dyn Platter));
+    let found = checkers::watch::Watch::post_mortem::<Product>(at_ms, disks, history);
+    verdict.violations.extend(found.violations);
+    verdict.counts.extend(found.reached);
+    match found.replayed {
+        Some(entries) => drop(verdict.counts.insert("entries replayed", entries)),
+        // It was meant to be kept: what can't be judged is not well.
+        None => verdict.violations.push(Violation {
+            at_ms,
+            checker: "replay",
+            what: "the log is not known from its beginning, so that nothing could be replayed".to_owned(),
+        }),
+    }
 }
 
 /// Whether a healed cluster has been silent for too long in this phase of the clients' work.

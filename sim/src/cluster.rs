@@ -40,7 +40,8 @@ pub struct Seen {
     /// How far each node has applied, since its process began.
     applied: BTreeMap<u64, u64>,
     /// Where to ask each node that runs.
-    gateways: BTreeMap<u64, Gateway>,
+    /// With the life that each is of.
+    gateways: BTreeMap<u64, (u64, Gateway)>,
     /// What broke a promise.
     pub violations: Vec<Violation>,
 }
@@ -76,7 +77,12 @@ impl Seen {
 
     /// Where to ask a node, while it runs, from when it has started.
     pub fn gateway(&self, node: u64) -> Option<&Gateway> {
-        self.gateways.get(&node)
+        self.gateways.get(&node).map(|(_, gateway)| gateway)
+    }
+
+    /// Which of the node's lives it is that can be asked.
+    pub fn life(&self, node: u64) -> u64 {
+        self.gateways.get(&node).map_or(0, |(life, _)| *life)
     }
 
     /// Who leads, by the newest term that any node knows.
@@ -244,7 +250,7 @@ async fn node(common: Common, machine: Machine) -> Result<(), String> {
         renewed,
         seen,
     } = common;
-    let id = machine.id;
+    let (id, life) = (machine.id, machine.boot);
     {
         let mut seen = seen.lock();
         seen.applied.remove(&id);
@@ -267,7 +273,7 @@ async fn node(common: Common, machine: Machine) -> Result<(), String> {
     };
     let node = start(config, seams).await.map_err(|e| e.to_string())?;
     let gateway = node.gateway().clone();
-    seen.lock().gateways.insert(id, gateway.clone());
+    seen.lock().gateways.insert(id, (life, gateway.clone()));
     let mut drawn = Drawn::default();
     let look = async {
         loop {

@@ -7,7 +7,7 @@ use checkers::failstop::{Damaged, FailStop};
 use checkers::history::History;
 use checkers::recovery::View;
 use checkers::wal::Platter;
-use checkers::watch::{Conclusion, Watch};
+use checkers::watch::{Conclusion, Glance, Watch};
 use gridseal::api::backend::NodeStatus;
 use gridseal::gateway::Backend as _;
 
@@ -91,12 +91,20 @@ impl Observer {
             let Some(gateway) = seen.gateway(host.id()) else {
                 continue;
             };
-            let applied = gateway.ledger().read().applied();
+            let (applied, state) = {
+                let ledger = gateway.ledger().read();
+                (ledger.applied(), ledger.state().0)
+            };
             let news = applied > self.watch.committed_to();
             if news || closely {
                 let status = gateway.status();
-                let leads = (status.leader == Some(host.id())).then_some(status.term);
-                self.watch.look_at_node(now, host.id(), leads, applied);
+                let glance = Glance {
+                    leads: (status.leader == Some(host.id())).then_some(status.term),
+                    applied,
+                    state: Some(state),
+                    life: seen.life(host.id()),
+                };
+                self.watch.look_at_node(now, host.id(), &glance);
             }
         }
         if closely {

@@ -47,11 +47,28 @@ pub struct Operation {
     pub outcome: Outcome,
 }
 
+/// An answered operation that was sent once more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Repeat {
+    /// Its idempotency key.
+    pub key: String,
+    /// When it was answered again.
+    pub at_ms: u64,
+    /// By which node.
+    pub node: u64,
+    /// What it had been answered: HTTP's number, and the body but for what may differ.
+    pub first: (u16, Value),
+    /// What it was answered again.
+    pub again: (u16, Value),
+}
+
 /// A read of a journal.
 #[derive(Clone, Debug)]
 pub struct Read {
     /// Which node answered.
     pub node: u64,
+    /// Whether what the node itself knows was enough, as old as it may be.
+    pub local: bool,
     /// Whose journal.
     pub asset: String,
     /// Of when.
@@ -106,10 +123,12 @@ pub struct History {
     /// In the order in which they ended.
     pub operations: Vec<Operation>,
     /// In the order in which they were answered.
+    pub repeats: Vec<Repeat>,
+    /// In the order in which they were answered.
     pub reads: Vec<Read>,
     /// In the order in which they were answered.
     pub seals: Vec<SealSeen>,
-    /// Answers no node should give, and pairs of answers that contradict each other: when, and what.
+    /// Answers no node should give: when, and what.
     pub oddities: Vec<(u64, String)>,
     /// What every node shows when all is over.
     pub shown: BTreeMap<u64, Shown>,

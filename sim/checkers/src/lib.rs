@@ -29,7 +29,9 @@ pub mod reads;
 pub mod recovery;
 pub mod replay;
 pub mod soundness;
+pub mod states;
 pub mod subject;
+pub mod upstream;
 pub mod wal;
 pub mod watch;
 
@@ -60,8 +62,9 @@ pub fn check<S: Subject>(history: &History, node_keys: &[(u64, Key)]) -> Vec<Vio
             what: what.clone(),
         });
     }
-    let checks: [(&'static str, Vec<(u64, String)>); 8] = [
+    let checks: [(&'static str, Vec<(u64, String)>); 9] = [
         ("agreement", agreement::check(history)),
+        ("exactly once", once::repeated(history)),
         ("certificates", certificates::check::<S>(history, node_keys)),
         ("durability", durability::check(history)),
         ("immutability", immutability::check(history)),

@@ -87,6 +87,10 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
             continue;
         };
         if content.starts_with(&read.labels.iter().map(String::as_str).collect::<Vec<_>>()) {
+            if read.local {
+                // It shows what is committed; from when, it doesn't say.
+                continue;
+            }
             let op = Op::Read {
                 len: read.labels.len(),
             };

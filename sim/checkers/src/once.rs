@@ -1,4 +1,5 @@
-//! Exactly once: what a client was told of an operation is what the committed log did with it, and the log did it once.
+//! Exactly once: what a client was told of an operation is what the committed log did with it, and the log did it once;
+//! whoever asks again is told the same again.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,22 @@ fn nonce(key: &str) -> Nonce {
     let mut nonce = Nonce::default();
     nonce.copy_from_slice(&digest::digest("idempotency-key", key.as_bytes())[..16]);
     nonce
+}
+
+/// Compares what clients were told when they asked again.
+pub fn repeated(history: &History) -> Vec<(u64, String)> {
+    let differing = history
+        .repeats
+        .iter()
+        .filter(|repeat| repeat.first != repeat.again);
+    differing
+        .map(|repeat| {
+            (
+                repeat.at_ms,
+                format!("asked once more, it was answered otherwise: {repeat:?}"),
+            )
+        })
+        .collect()
 }
 
 /// Compares what clients were told with what the log did under the same nonce.

@@ -54,8 +54,8 @@ pub fn check(history: &History, stability: &Stability) -> Vec<(u64, String)> {
                 .filter(|operation| !operation.settles.is_empty())
         };
         let tried = writes().any(|operation| within(operation.asked_ms) && operation.ended_ms <= *until);
-        let answered =
-            writes().any(|operation| within(operation.ended_ms) && operation.outcome != Outcome::Unknown);
+        let answered = writes()
+            .any(|operation| within(operation.ended_ms) && matches!(operation.outcome, Outcome::Done(_)));
         if tried && !answered {
             found.push((
                 *until,

@@ -42,6 +42,8 @@ struct Known {
 /// All disks, and what is known of the log they make.
 #[derive(Clone, Debug, Default)]
 pub struct Raft {
+    /// Nobody saw what came before what between two disks.
+    afterwards: bool,
     excused: BTreeSet<u64>,
     disks: BTreeMap<u64, Disk>,
     /// Every entry that ever was on a disk.
@@ -61,6 +63,15 @@ impl Raft {
     pub fn new(excused: BTreeSet<u64>) -> Self {
         Raft {
             excused,
+            ..Raft::default()
+        }
+    }
+
+    /// For disks that are read one after the other when all is over. What is committed follows from what they say
+    /// themselves; see [`Raft::end`].
+    pub fn post_mortem() -> Self {
+        Raft {
+            afterwards: true,
             ..Raft::default()
         }
     }
@@ -214,6 +225,22 @@ impl Raft {
         }
     }
 
+    /// All disks have been read, of processes that are gone: whatever any of them holds for committed is on a majority.
+    pub fn end(&mut self) {
+        for (index, id) in &self.committed {
+            let on: BTreeSet<u64> = self
+                .disks
+                .iter()
+                .filter(|(_, disk)| disk.holds(*id))
+                .map(|(holder, _)| *holder)
+                .collect();
+            if !self.is_quorum(*index, Some(*id), &on) {
+                let what = format!("entry {id} is committed, and in the end on the disks of {on:?} only");
+                self.found.push(("durability", what));
+            }
+        }
+    }
+
     fn count(&mut self, what: &'static str) {
         *self.seen.entry(what).or_default() += 1;
     }
@@ -265,10 +292,21 @@ impl Raft {
                 format!("the commit mark of n{node} went from {before} back to {mark}"),
             ));
         }
-        disk.committed = Some(mark);
-        if let Some(known) = self.committed.get(&mark.index).filter(|known| **known != mark) {
-            let what = format!("n{node} holds {mark} for committed, but {known} is");
-            self.found.push(("state machine safety", what));
+        let first = disk.committed.replace(mark).map_or(0, |before| before.index + 1);
+        // What stands before the mark on the same disk is committed with it.
+        let entries = disk.entries.range(first.min(mark.index)..mark.index);
+        let claimed: Vec<LogId> = entries.map(|(_, id)| *id).chain([mark]).collect();
+        for id in claimed {
+            match self.committed.get(&id.index) {
+                Some(known) if *known != id => {
+                    let what = format!("n{node} holds {id} for committed, but {known} is");
+                    self.found.push(("state machine safety", what));
+                }
+                None if self.afterwards && self.known.contains_key(&id) => {
+                    self.committed.insert(id.index, id);
+                }
+                _ => {}
+            }
         }
     }
 
@@ -367,10 +405,12 @@ impl Raft {
     fn truncate(&mut self, node: u64, last: Option<LogId>) {
         let disk = self.disks.entry(node).or_default();
         let gone = disk.entries.split_off(&last.map_or(0, |last| last.index + 1));
-        if let Some((index, id)) = gone
-            .iter()
-            .find(|(index, id)| self.committed.get(index) == Some(id))
-        {
+        // A disk that is read when all is over may have dropped what was committed only later.
+        let committed = |(index, id): &(&u64, &LogId)| {
+            disk.committed.is_some_and(|mark| **index <= mark.index)
+                || !self.afterwards && self.committed.get(*index) == Some(*id)
+        };
+        if let Some((index, id)) = gone.iter().find(committed) {
             let what = format!("n{node} drops entry {index} ({id}), which is committed");
             self.found.push(("state machine safety", what));
         }

@@ -10,10 +10,12 @@ use super::progress::{self, Stability};
 use super::raft::{Found, Raft};
 use super::recovery::{Recovery, View};
 use super::replay::{self, Snapshots};
+use super::states::States;
 use super::wal::{self, Platter, Record, Tail};
-use super::{coverage, once, soundness};
+use super::{coverage, once, soundness, upstream};
 use crate::Violation;
 use crate::history::{History, Outcome};
+use crate::oracle::digest::Hash;
 use crate::oracle::judge::{Judgement, Kind, Payload};
 use crate::subject::Subject;
 
@@ -37,11 +39,25 @@ pub struct Watch {
     raft: Raft,
     attestations: Attestations,
     recovery: Recovery,
+    states: States,
     /// When a majority was left in peace.
     pub stability: Stability,
     snapshots: Snapshots,
     violations: Vec<Violation>,
     seen: BTreeMap<&'static str, u64>,
+}
+
+/// What a running node shows of itself at some moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Glance {
+    /// The term in which it takes itself for the leader.
+    pub leads: Option<u64>,
+    /// How far it has applied the log.
+    pub applied: Option<u64>,
+    /// The running digest of its ledger there.
+    pub state: Option<Hash>,
+    /// Which of its lives this is: a process that starts has applied nothing yet.
+    pub life: u64,
 }
 
 /// What is known of a run once it is over.
@@ -50,6 +66,8 @@ pub struct Conclusion {
     pub violations: Vec<Violation>,
     /// States that were reached, and how often.
     pub reached: BTreeMap<&'static str, u64>,
+    /// How many entries of the log were replayed beside the oracle; none, if its beginning is not known.
+    pub replayed: Option<u64>,
 }
 
 impl Watch {
@@ -73,12 +91,19 @@ impl Watch {
     ) -> Conclusion {
         let mut watch = Watch {
             afterwards: true,
+            raft: Raft::post_mortem(),
             ..Watch::default()
         };
         watch.look_at_disks(at_ms, disks.into_iter().map(|(node, platter)| (node, 0, platter)));
         for (node, shown) in &history.shown {
-            watch.look_at_node(at_ms, *node, None, shown.status["applied"].as_u64());
+            let glance = Glance {
+                applied: shown.status["applied"].as_u64(),
+                ..Glance::default()
+            };
+            watch.look_at_node(at_ms, *node, &glance);
         }
+        watch.raft.end();
+        watch.collect(at_ms);
         watch.conclude::<S>(at_ms, history)
     }
 
@@ -145,17 +170,19 @@ impl Watch {
     }
 
     /// What a running node shows of itself.
-    pub fn look_at_node(&mut self, at_ms: u64, node: u64, leads: Option<u64>, applied: Option<u64>) {
+    pub fn look_at_node(&mut self, at_ms: u64, node: u64, glance: &Glance) {
         if self.excused.contains(&node) {
             return;
         }
-        if let Some(term) = leads {
+        if let Some(term) = glance.leads {
             self.raft.leads(node, term);
         }
-        if let Some(applied) =
-            applied.filter(|applied| self.raft.committed_to().is_none_or(|known| known < *applied))
-        {
-            self.raft.applied(node, applied);
+        if let Some(applied) = glance.applied {
+            if self.raft.committed_to().is_none_or(|known| known < applied) {
+                self.raft.applied(node, applied);
+            }
+            let found = self.states.look(node, glance.life, applied, glance.state);
+            self.note(at_ms, found);
         }
         self.collect(at_ms);
     }
@@ -199,12 +226,14 @@ impl Watch {
             .count();
         self.count("a client gave up without an answer", unanswered as u64);
         // Without the log's beginning there is nothing to replay; that is for whoever runs this to arrange.
-        if let Some(log) = self.raft.committed_log().filter(|log| !log.is_empty()) {
-            self.replay::<S>(at_ms, history, &log);
+        let log = self.raft.committed_log().filter(|log| !log.is_empty());
+        if let Some(log) = &log {
+            self.replay::<S>(at_ms, history, log);
         }
         Conclusion {
             reached: coverage::of(&self.seen),
             violations: self.violations,
+            replayed: log.map(|log| log.len() as u64),
         }
     }
 
@@ -216,6 +245,10 @@ impl Watch {
         );
         self.note(at_ms, differing(&judgement));
         self.note(at_ms, self.attestations.check(&judgement.book));
+        let found = self.states.check(&judgement.states);
+        self.note(at_ms, found);
+        let found = upstream::check(&judgement.book);
+        self.note(at_ms, found.into_iter().map(|what| ("upstream", what)).collect());
         self.note(
             at_ms,
             replay::shown(history, &judgement)

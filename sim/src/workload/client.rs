@@ -16,7 +16,7 @@ use crate::http::{Answer, Http, Silence};
 use crate::rng::{PerMillion, Rng};
 use crate::timeline::{self, Attempt, Heard, What};
 use crate::trace;
-use checkers::history::{History, Operation, Outcome, Reported, SealSeen};
+use checkers::history::{History, Operation, Outcome, Repeat, Reported, SealSeen};
 
 /// Attempts at an operation.
 const ATTEMPTS: usize = 6;
@@ -159,24 +159,19 @@ impl Client {
         self.same(action, key, first, node, &again);
     }
 
-    /// Two answers to one operation are the same, as far as they say what became of it.
+    /// Notes two answers to one operation: they must be the same, as far as they say what became of it.
     fn same(&self, action: &str, key: &str, first: &Answer, node: u64, again: &Answer) {
         self.note_odd(action, node, again);
         if judge(first) == Outcome::Unknown || judge(again) == Outcome::Unknown {
             return;
         }
-        let mut history = self.history.lock();
-        if again.status != first.status || stable(&again.body) != stable(&first.body) {
-            let now = self.time.now_ms();
-            let what = format!(
-                "{key} {action} was answered {} {}, and when repeated at n{node} {} {}",
-                first.status,
-                stable(&first.body),
-                again.status,
-                stable(&again.body)
-            );
-            history.oddities.push((now, what));
-        }
+        self.history.lock().repeats.push(Repeat {
+            key: key.to_owned(),
+            at_ms: self.time.now_ms(),
+            node,
+            first: (first.status, stable(&first.body)),
+            again: (again.status, stable(&again.body)),
+        });
     }
 
     /// Notes answers that no node should give.

@@ -174,7 +174,7 @@ impl Client {
         }
     }
 
-    /// A linearizable read of a journal.
+    /// A read of a journal, mostly a linearizable one.
     async fn read(&mut self) {
         let community = Arc::clone(&self.community);
         let asset = self.rng.pick(&community.meters).id.clone();
@@ -182,7 +182,11 @@ impl Client {
         let epoch = self.epoch().saturating_sub(back);
         let node = self.any_node();
         let asked_ms = self.time.now_ms();
-        let body = json!({"assetId": asset, "epoch": epoch});
+        let local = self.rng.chance(PerMillion::percent(15));
+        let mut body = json!({"assetId": asset, "epoch": epoch});
+        if local {
+            body["consistency"] = json!("local");
+        }
         let answer = self
             .http
             .call(node, "balancing.journal", None, &body, Duration::from_secs(3))
@@ -192,7 +196,10 @@ impl Client {
         if answer.status != 200 {
             return;
         }
-        let read = read_journal(node, asset, epoch, asked_ms, self.time.now_ms(), &answer.body);
+        let read = Read {
+            local,
+            ..read_journal(node, asset, epoch, asked_ms, self.time.now_ms(), &answer.body)
+        };
         trace::record(format_args!(
             "reads {} of {epoch} at n{node}: {} statements",
             read.asset,
@@ -208,6 +215,7 @@ fn read_journal(node: u64, asset: String, epoch: u64, asked_ms: u64, answered_ms
     let metered = statements.iter().filter(|s| s["kind"] == "metered");
     Read {
         node,
+        local: false,
         asset,
         epoch,
         asked_ms,

@@ -37,6 +37,8 @@ pub struct Book {
     revoked: BTreeSet<Key>,
     removed: BTreeSet<u64>,
     voters: BTreeSet<u64>,
+    /// How many statements there were when a rule was last set.
+    rules_from: usize,
     /// The blocks.
     pub blocks: BTreeMap<u64, Block>,
 }
@@ -137,6 +139,12 @@ impl Book {
             Body::Tick => {}
         }
         applied
+    }
+
+    /// Whether a rule was set after something had been booked in an epoch.
+    pub fn rules_changed_since(&self, epoch: u64) -> bool {
+        let booked = &self.oracle.statements[..self.rules_from];
+        booked.iter().any(|s| s.epoch == epoch)
     }
 
     /// Raft's membership changes.
@@ -285,6 +293,9 @@ impl Book {
                     Answer::Refused(_) if rule.is_some() => answer,
                     _ if too_large => refused("metadata_too_large"),
                     _ => {
+                        if rule.is_some() {
+                            self.rules_from = before;
+                        }
                         *oracle = tried;
                         self.metadata.insert(asset.clone(), merged);
                         answer

@@ -251,7 +251,8 @@ impl Oracle {
         }
     }
 
-    fn of_epoch(&self, epoch: u64) -> impl Iterator<Item = &Statement> {
+    /// The statements of an epoch, in booking order.
+    pub fn of_epoch(&self, epoch: u64) -> impl Iterator<Item = &Statement> {
         self.by_epoch
             .get(&epoch)
             .into_iter()

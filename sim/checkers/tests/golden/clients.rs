@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use checkers::check;
-use checkers::history::{History, Operation, Outcome, Read, Reported, SealSeen, Shown};
+use checkers::history::{History, Operation, Outcome, Read, Repeat, Reported, SealSeen, Shown};
 
 use crate::product::Product;
 
@@ -83,6 +83,7 @@ fn settle(n: u64, asked_ms: u64, outcome: Outcome) -> Operation {
 fn read(asked_ms: u64, labels: &[&str]) -> Read {
     Read {
         node: 2,
+        local: false,
         asset: "pv".into(),
         epoch: 7,
         asked_ms,
@@ -337,6 +338,47 @@ fn certificates_must_exist_for_what_was_acknowledged() {
         .proofs
         .insert(("pv".into(), 7, 0), json!({"seal": 1}));
     assert_eq!(complaints(&history), ["certificates"], "a proof that isn't one");
+}
+
+#[test]
+fn a_local_read_may_be_old_but_not_made_up() {
+    let local = |asked_ms, labels: &[&str]| {
+        let mut history = good();
+        let mut seen = read(asked_ms, labels);
+        seen.local = true;
+        history.reads.push(seen);
+        complaints(&history)
+    };
+    assert_eq!(local(500, &[]), [""; 0], "of long before the write");
+    assert_eq!(local(500, &["c1-1-0"]), [""; 0]);
+    assert_eq!(
+        local(500, &["c1-3-0"]),
+        ["linearizability"],
+        "reported, but never committed"
+    );
+    assert_eq!(
+        local(90, &["c1-1-0"]),
+        ["linearizable reads"],
+        "before anybody had reported it"
+    );
+}
+
+#[test]
+fn whoever_asks_again_is_told_the_same() {
+    let repeated = |again: (u16, Value)| {
+        let mut history = good();
+        history.repeats.push(Repeat {
+            key: "c1-1".into(),
+            at_ms: 400,
+            node: 2,
+            first: (200, json!({"index": 5})),
+            again,
+        });
+        complaints(&history)
+    };
+    assert_eq!(repeated((200, json!({"index": 5}))), [""; 0]);
+    assert_eq!(repeated((200, json!({"index": 6}))), ["exactly once"]);
+    assert_eq!(repeated((409, json!({"index": 5}))), ["exactly once"]);
 }
 
 #[test]

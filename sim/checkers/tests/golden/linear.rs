@@ -30,6 +30,7 @@ fn done(label: &str, asked_ms: u64, ended_ms: u64) -> Operation {
 fn read(labels: &str, asked_ms: u64, answered_ms: u64) -> Read {
     Read {
         node: 1,
+        local: false,
         asset: "m".into(),
         epoch: 7,
         asked_ms,

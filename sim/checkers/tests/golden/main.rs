@@ -1,13 +1,24 @@
 //! Golden histories: for each checker good ones that it accepts, and bad ones, which differ from a good one in one thing,
 //! that it must notice.
 
+mod agree;
 mod attestation;
 mod clients;
+#[path = "../../../../node/ledger/tests/common/mod.rs"]
+mod common;
+#[path = "../../../../node/ledger/tests/oracle/history.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a test of the ledger's, of which this one uses a part"
+)]
+mod history;
 mod linear;
 mod log;
 #[path = "../../../src/product.rs"]
 mod product;
 mod raft;
 mod small;
+mod upstream;
 mod wal;
 mod watch;

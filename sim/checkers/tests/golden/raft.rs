@@ -244,6 +244,89 @@ fn what_is_committed_stays() {
 }
 
 #[test]
+fn what_a_node_holds_for_committed_stays_on_its_own_disk() {
+    let marked = |drops: u64| {
+        move |raft: &mut Raft| {
+            raft.record(3, &command(id(1, 1, 1), "a"));
+            raft.record(3, &command(id(1, 1, 2), "b"));
+            raft.record(3, &Record::Committed(id(1, 1, 1)));
+            raft.record(3, &Record::Truncate(Some(id(1, 1, drops))));
+        }
+    };
+    assert_eq!(after(marked(1)), NONE);
+    let unmarked = |raft: &mut Raft| {
+        raft.record(3, &command(id(1, 1, 1), "a"));
+        raft.record(3, &command(id(1, 1, 2), "b"));
+        raft.record(3, &Record::Committed(id(1, 1, 2)));
+        raft.record(3, &Record::Truncate(Some(id(1, 1, 1))));
+    };
+    assert_eq!(after(unmarked), ["state machine safety"], "nobody else knows yet");
+    // What stands before a mark is marked as well.
+    let before_the_mark = |raft: &mut Raft| {
+        raft.record(3, &command(id(1, 3, 1), "x"));
+        raft.record(3, &command(id(1, 3, 2), "y"));
+        raft.take_found();
+        raft.record(3, &Record::Committed(id(1, 3, 2)));
+    };
+    assert_eq!(after(before_the_mark), ["state machine safety"]);
+}
+
+/// The same logs, read one after the other when all is over.
+fn buried(steps: impl FnOnce(&mut Raft)) -> (Raft, Vec<&'static str>) {
+    let mut raft = Raft::post_mortem();
+    for node in 1..=3 {
+        raft.record(node, &members(id(0, 0, 0), &[&[1, 2, 3]]));
+        raft.record(node, &vote(1, 1));
+    }
+    steps(&mut raft);
+    raft.end();
+    let found = complaints(&mut raft);
+    (raft, found)
+}
+
+#[test]
+fn disks_that_are_read_afterwards_say_themselves_what_is_committed() {
+    let two = |raft: &mut Raft| {
+        for node in [1, 2] {
+            raft.record(node, &command(id(1, 1, 1), "a"));
+            raft.record(node, &command(id(1, 1, 2), "b"));
+            raft.record(node, &Record::Committed(id(1, 1, 2)));
+        }
+    };
+    let (raft, found) = buried(two);
+    assert_eq!((raft.committed_to(), found), (Some(2), vec![]));
+    assert_eq!(raft.committed_log().map(|log| log.len()), Some(3));
+    let lonely = |raft: &mut Raft| {
+        raft.record(1, &command(id(1, 1, 1), "a"));
+        raft.record(1, &Record::Committed(id(1, 1, 1)));
+    };
+    assert_eq!(buried(lonely).1, ["durability"], "of three disks one has it");
+    let two_truths = |raft: &mut Raft| {
+        two(raft);
+        raft.record(3, &command(id(1, 1, 1), "a"));
+        raft.record(3, &command(id(1, 3, 2), "c"));
+        raft.record(3, &Record::Committed(id(1, 3, 2)));
+    };
+    assert_eq!(
+        buried(two_truths).1,
+        ["leader completeness", "state machine safety"]
+    );
+    // What n3 drops may have been committed only later, with other disks' help.
+    let dropped = |raft: &mut Raft| {
+        two(raft);
+        raft.record(3, &command(id(1, 1, 1), "a"));
+        raft.record(3, &Record::Truncate(Some(id(0, 0, 0))));
+    };
+    assert_eq!(buried(dropped).1, NONE);
+    let unknown = |raft: &mut Raft| raft.record(1, &Record::Committed(id(1, 1, 9)));
+    assert_eq!(
+        buried(unknown).0.committed_to(),
+        None,
+        "a mark without its entry says nothing"
+    );
+}
+
+#[test]
 fn nothing_goes_back() {
     assert_eq!(after(|raft| raft.record(1, &vote(0, 9))), ["monotonic"]);
     assert_eq!(

@@ -6,8 +6,10 @@ use serde_json::Value;
 
 use checkers::coverage;
 use checkers::history::{History, Operation, Outcome, Reported};
+use checkers::oracle::digest::hex;
 use checkers::progress::{self, SETTLED_MS, Stability, TRIED_MS};
 use checkers::recovery::{CERTIFIED_MS, EQUAL_MS, LEADER_MS, Recovery, View};
+use checkers::states::States;
 
 fn well() -> BTreeMap<u64, View> {
     let view = View {
@@ -162,8 +164,8 @@ fn a_stable_majority_acknowledges_writes() {
     let refused = write(0, until, Outcome::Refused(409, "x".into()));
     assert_eq!(
         stuck(&period(until), vec![unknown(settled), refused]),
-        0,
-        "an answer is an answer"
+        1,
+        "a refusal acknowledges nothing"
     );
     let mut reading = unknown(settled);
     reading.settles.clear();
@@ -201,4 +203,31 @@ fn coverage_knows_what_there_is_to_reach() {
     assert_eq!(missing.into_iter().collect::<Vec<_>>(), [coverage::STATES[0]]);
     let seen = BTreeMap::from([("a seal", 2), ("a late value", 0), ("a word of no list", 1)]);
     assert_eq!(coverage::of(&seen), BTreeMap::from([("a seal", 2)]));
+}
+
+#[test]
+fn at_one_index_there_is_one_state() {
+    let mut states = States::default();
+    let who = |found: Vec<(&'static str, String)>| -> Vec<&'static str> {
+        found.into_iter().map(|(checker, _)| checker).collect()
+    };
+    assert_eq!(states.look(1, 1, 5, Some([5; 32])), []);
+    assert_eq!(states.look(2, 1, 5, Some([5; 32])), []);
+    assert_eq!(states.look(2, 1, 6, None), [], "it shows none");
+    assert_eq!(who(states.look(3, 1, 5, Some([6; 32]))), ["state machine safety"]);
+    assert_eq!(
+        who(states.look(2, 1, 5, Some([5; 32]))),
+        ["monotonic"],
+        "from 6 to 5"
+    );
+    assert_eq!(states.look(2, 2, 4, Some([4; 32])), [], "a new life begins anew");
+    assert_eq!(states.look(2, 2, 4, Some([4; 32])), []);
+    let replayed = |four: u8| [(4, hex(&[four; 32])), (5, hex(&[5; 32]))].into();
+    assert_eq!(states.check(&replayed(4)), []);
+    assert_eq!(who(states.check(&replayed(9))), ["replay"]);
+    assert_eq!(
+        states.check(&BTreeMap::new()),
+        [],
+        "of what nobody replayed nothing is known"
+    );
 }
