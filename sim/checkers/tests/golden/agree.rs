@@ -8,7 +8,9 @@ use checkers::oracle::judge::Payload;
 use checkers::oracle::proof;
 use checkers::subject::Subject as _;
 use checkers::upstream;
-use ledger::{Action, Body, Envelope, Genesis, Ledger, PublicKey};
+use ledger::roster::{Row, roster_id};
+use ledger::units::Epoch;
+use ledger::{Action, Body, Envelope, Genesis, Ledger, PublicKey, RosterBatch};
 use serde_json::{Value, json};
 
 use super::common::{Cluster, GATEWAY, attestation, genesis, key, node_key, public, script, sign};
@@ -49,7 +51,7 @@ impl Drawn {
             ..genesis(3)
         };
         drawn.apply(Body::Genesis { genesis });
-        for _ in 0..100 {
+        for _ in 0..40 {
             drawn.step();
         }
         drawn
@@ -89,8 +91,48 @@ impl Drawn {
             };
             envelopes.push(envelope);
         }
+        if self.dice.chance(15) {
+            envelopes.extend(self.in_bulk());
+        }
         self.sent.extend(envelopes.iter().cloned());
         self.apply(Body::Envelopes { envelopes });
+    }
+
+    /// A roster and settlements of it, or of one that nobody has given, or of a place that it doesn't have.
+    fn in_bulk(&mut self) -> Vec<Envelope> {
+        let names = ["a0", "a1", "a2", "a3", ledger::ROOT.as_str()];
+        let known = if self.dice.chance(90) { 4 } else { 5 };
+        let meters: Vec<ledger::AssetId> = (0..1 + self.dice.below(4))
+            .map(|_| {
+                let name = names[usize::try_from(self.dice.below(known)).expect("small")];
+                name.try_into().expect("a name")
+            })
+            .collect();
+        let places = meters.len() as u64 + u64::from(self.dice.chance(10));
+        let rows = (0..self.dice.below(4)).map(|_| Row {
+            place: u32::try_from(self.dice.below(places)).expect("small"),
+            consumption: self.dice.pick(&[-40, 0, 7, 500, (1 << 40) + 1]),
+            co2eq: self.dice.pick(&[0, 3]),
+        });
+        let rows = rows.collect();
+        let batch = RosterBatch {
+            roster: roster_id(&meters),
+            epoch: Epoch::new(7 + self.dice.below(3)).expect("small"),
+            label: "bulk".try_into().expect("a label"),
+            rows,
+        };
+        let roster = Action::AddRoster {
+            meters: meters.into(),
+        };
+        let given = self.dice.chance(90).then_some(roster);
+        let actions: Vec<Action> = given
+            .into_iter()
+            .chain([Action::SettleRoster { batch }])
+            .collect();
+        actions
+            .into_iter()
+            .map(|action| self.cluster.envelope(action))
+            .collect()
     }
 
     fn with_metadata(&mut self, action: Action) -> Action {
@@ -242,7 +284,7 @@ fn histories() -> u64 {
     std::env::var("CHECKERS_HISTORIES")
         .ok()
         .and_then(|n| n.parse().ok())
-        .unwrap_or(24)
+        .unwrap_or(60)
 }
 
 #[test]
