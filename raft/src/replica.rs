@@ -61,7 +61,7 @@ struct Inner {
     caller: Caller,
     context: Arc<Context>,
     status: watch::Receiver<Status>,
-    fault: watch::Receiver<Option<Fault>>,
+    faults: Faults,
     applied: watch::Receiver<Option<u64>>,
     /// A wish to stop; the supervisor hears it.
     stop: mpsc::Sender<()>,
@@ -181,8 +181,8 @@ impl Replica {
             config.snapshots.keep_bytes,
         );
         supervisor::forget_removed(&seeds, Arc::clone(&context), status_rx.clone(), faults.clone());
-        let fault = faults.watch();
-        let (stop, stopped) = supervisor::start(raft.clone(), seeds.clone(), log, status, faults, lock);
+        let supervised = faults.clone();
+        let (stop, stopped) = supervisor::start(raft.clone(), seeds.clone(), log, status, supervised, lock);
 
         Ok(Replica(Arc::new(Inner {
             caller: Caller::new(Arc::clone(&context)),
@@ -192,7 +192,7 @@ impl Replica {
             seeds,
             barrier,
             status: status_rx,
-            fault,
+            faults,
             applied,
             stop,
             stopped,
@@ -483,7 +483,13 @@ impl Replica {
 
     /// `Some` once the replica has stopped for a reason.
     pub fn fault(&self) -> watch::Receiver<Option<Fault>> {
-        self.0.fault.clone()
+        self.0.faults.watch()
+    }
+
+    /// Stops the replica as if its log had failed: for whoever keeps something else on the same disk that a node can't
+    /// do without.
+    pub fn disk_failed(&self, error: &io::Error) {
+        self.0.faults.disk(error);
     }
 
     /// Where it listens, with the port that was picked.
@@ -497,7 +503,7 @@ impl Replica {
     /// # Errors
     /// The fault, if it had stopped for one.
     pub async fn shutdown(&self) -> Result<(), Fault> {
-        if self.0.fault.borrow().is_none() && !self.0.seeds.is_stopped() {
+        if self.0.faults.watch().borrow().is_none() && !self.0.seeds.is_stopped() {
             // Nobody may be there to take over; then the others elect someone later.
             let _ = self.transfer_leader(None).await;
         }
@@ -506,7 +512,7 @@ impl Replica {
         let mut stopped = self.0.stopped.clone();
         // An error means that the supervisor is gone, and all that it held with it.
         let _ = stopped.wait_for(|stopped| *stopped).await;
-        match &*self.0.fault.borrow() {
+        match &*self.0.faults.watch().borrow() {
             Some(fault) => Err(fault.clone()),
             None => Ok(()),
         }

@@ -3,7 +3,8 @@
 //! What always holds: a header is signed only if this node's own actors verified it; the last one is durable
 //! before any signature of its batch leaves ([`Record`]); and before the first signature after a start the
 //! record must stand in this node's chain, or the disk is not the one that the node signed with, and the alarm
-//! is raised. Headers of one chain are signed in its order, so a newer record covers its ancestors.
+//! is raised. Headers of one chain are signed in its order, so a newer record covers its ancestors. Where the record
+//! can't be written the node stops, as it does when its log can't.
 //!
 //! A signature that may not have reached the log is offered again until the ledger has it or the block is
 //! certified without it.
@@ -98,8 +99,9 @@ impl Signer {
             if self.record.last().is_none_or(|before| before.index < last.index)
                 && let Err(error) = self.record.put(last).await
             {
-                self.alarms
-                    .raise(last.index, format!("can't record what is signed: {error}"));
+                // Not a disagreement, so no alarm: the disk is lost, and the node with it.
+                tracing::error!(index = last.index, %error, "can't record what is signed");
+                self.gateway.replica().disk_failed(&error);
                 return;
             }
             let signatures = headers

@@ -301,7 +301,7 @@ fn whatever_the_log_the_oracle_says_what_the_product_does() {
     }
     // So that it shows when the logs no longer reach something.
     for what in [
-        "membership",
+        "a joint configuration",
         "a retry that was a duplicate",
         "a seal",
         "a corrected seal",
