@@ -1,7 +1,7 @@
 //! Durability and exactly once: what was acknowledged stands in the journal once; what was refused does not; what has
 //! no known outcome at most once, and all of its batch or nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -12,12 +12,12 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
     let mut found = Vec::new();
     for (node, shown) in &history.shown {
         // How often each label stands in the journal of its own meter.
-        let mut booked: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+        let mut booked: BTreeMap<(&str, &str), Vec<&Value>> = BTreeMap::new();
         for ((asset, _), journal) in &shown.journals {
             for statement in journal["statements"].as_array().into_iter().flatten() {
                 let own = statement["kind"] == "metered" && statement["meter"] == **asset;
                 if let Some(label) = statement["label"].as_str().filter(|_| own) {
-                    booked.entry(label).or_default().push(statement);
+                    booked.entry((asset, label)).or_default().push(statement);
                 }
             }
         }
@@ -25,7 +25,11 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
             let times: Vec<usize> = operation
                 .settles
                 .iter()
-                .map(|s| booked.get(s.label.as_str()).map_or(0, Vec::len))
+                .map(|s| {
+                    booked
+                        .get(&(s.meter.as_str(), s.label.as_str()))
+                        .map_or(0, Vec::len)
+                })
                 .collect();
             let right = match &operation.outcome {
                 Outcome::Done(_) => times.iter().all(|n| *n == 1),
@@ -43,7 +47,11 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
                 found.push((operation.ended_ms, what));
             }
             for settled in &operation.settles {
-                for statement in booked.get(settled.label.as_str()).into_iter().flatten() {
+                for statement in booked
+                    .get(&(settled.meter.as_str(), settled.label.as_str()))
+                    .into_iter()
+                    .flatten()
+                {
                     if statement["energy"].as_u64() != Some(settled.consumption.unsigned_abs())
                         || statement["epoch"].as_u64() != Some(settled.epoch)
                     {
@@ -59,10 +67,13 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
             .operations
             .iter()
             .flat_map(|operation| &operation.settles)
-            .map(|s| s.label.as_str());
-        let known: std::collections::BTreeSet<&str> = known.collect();
-        for label in booked.keys().filter(|label| !known.contains(**label)) {
-            found.push((0, format!("n{node} has booked {label}, which nobody reported")));
+            .map(|s| (s.meter.as_str(), s.label.as_str()));
+        let known: BTreeSet<(&str, &str)> = known.collect();
+        for (meter, label) in booked.keys().filter(|reported| !known.contains(*reported)) {
+            found.push((
+                0,
+                format!("n{node} has booked {label} for {meter}, which nobody reported"),
+            ));
         }
     }
     found

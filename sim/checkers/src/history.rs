@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// One settlement that a client reported, under a label that no other has.
+/// One settlement that a client reported, under a label that no other of its meter has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reported {
     /// Whose.
@@ -13,7 +13,7 @@ pub struct Reported {
     pub epoch: u64,
     /// How much, in watt-hours.
     pub consumption: i64,
-    /// Tells it from all others.
+    /// Tells it from all others of its meter.
     pub label: String,
 }
 

@@ -1,5 +1,7 @@
 //! A seeded community: meters below streets below a district, and contracts between them.
 
+use ledger::AssetId;
+use ledger::roster::{RosterId, roster_id};
 use serde_json::{Value, json};
 
 use super::FIRST_EPOCH;
@@ -26,6 +28,15 @@ pub(super) struct Member {
 }
 
 impl Community {
+    /// The name of the list of all meters.
+    pub(super) fn roster(&self) -> RosterId {
+        let meters = self
+            .meters
+            .iter()
+            .filter_map(|meter| AssetId::try_from(meter.id.as_str()).ok());
+        roster_id(&meters.collect::<Vec<_>>())
+    }
+
     /// Two streets below one district; in each some producers and consumers, who trade with each other.
     pub(super) fn draw(rng: &mut Rng) -> Self {
         let mut community = Community {

@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::{LATE_EPOCHS, ROOT};
-use crate::rng::PerMillion;
+use crate::rng::{PerMillion, Rng};
 use crate::trace;
 use checkers::history::{Outcome, Read, Reported};
+
+/// The largest amount that one settlement may have, in Wh or in g.
+const MOST: u64 = 1 << 40;
 
 impl Client {
     /// Sets the community up, however long it takes.
@@ -17,7 +20,10 @@ impl Client {
         let community = Arc::clone(&self.community);
         let upserts = community.upserts.iter().map(|body| ("asset.upsert", body));
         let contracts = community.contracts.iter().map(|body| ("contract.add", body));
-        for (action, body) in upserts.chain(contracts) {
+        let ids: Vec<&str> = community.meters.iter().map(|meter| meter.id.as_str()).collect();
+        let roster = json!({ "meters": ids });
+        let roster = std::iter::once(("balancing.addRoster", &roster));
+        for (action, body) in upserts.chain(contracts).chain(roster) {
             while self.operate(action, body.clone(), Vec::new()).await == Outcome::Unknown {}
         }
     }
@@ -41,28 +47,53 @@ impl Client {
 
     /// One or more settlements, for now or for earlier.
     async fn settle(&mut self) {
-        let count = if self.rng.chance(PerMillion::percent(40)) {
-            1
-        } else {
-            self.rng.within(2..=12)
+        let count = match self.rng.below(10) {
+            0..4 => 1,
+            4..6 => return self.settle_packed().await,
+            _ => self.rng.within(2..=12),
         };
         let mut settles = Vec::new();
         for n in 0..count {
             let community = Arc::clone(&self.community);
             let meter = self.rng.pick(&community.meters);
-            // Little amounts divide badly, so that rounding shows.
-            let most = *self.rng.pick(&[40, 300, 3_000]);
-            let amount = i64::try_from(self.rng.within(0..=most)).unwrap_or(0);
-            let usual = !self.rng.chance(PerMillion::percent(10));
             let back = self.rng.below(LATE_EPOCHS + 1);
             settles.push(Reported {
                 meter: meter.id.clone(),
                 epoch: self.epoch().saturating_sub(back),
-                consumption: if meter.produces == usual { amount } else { -amount },
+                consumption: amount(&mut self.rng, meter.produces),
                 label: format!("{}-{}-{n}", self.name, self.made),
             });
         }
         self.report(settles).await;
+    }
+
+    /// One settlement of some of the roster's meters, packed: they share an epoch and a label.
+    async fn settle_packed(&mut self) {
+        let community = Arc::clone(&self.community);
+        let epoch = self.epoch().saturating_sub(self.rng.below(LATE_EPOCHS + 1));
+        let label = format!("{}-{}", self.name, self.made);
+        let (mut settles, mut rows) = (Vec::new(), Vec::new());
+        for (place, meter) in community.meters.iter().enumerate() {
+            if self.rng.chance(PerMillion::percent(60)) {
+                let consumption = amount(&mut self.rng, meter.produces);
+                rows.push(json!([place, consumption, co2(&mut self.rng)]));
+                settles.push(Reported {
+                    meter: meter.id.clone(),
+                    epoch,
+                    consumption,
+                    label: label.clone(),
+                });
+            }
+        }
+        if self.rng.chance(PerMillion::percent(5)) {
+            // The whole batch must be refused for this one.
+            rows.push(json!([community.meters.len(), 1, 0]));
+        }
+        if !rows.is_empty() {
+            let body = json!({"roster": community.roster(), "epoch": epoch, "label": label, "rows": rows});
+            self.history.lock().count("packed batches");
+            self.operate("balancing.addSettlements", body, settles).await;
+        }
     }
 
     /// As many settlements as one request may have, or nearly.
@@ -106,8 +137,7 @@ impl Client {
     async fn report(&mut self, settles: Vec<Reported>) -> Outcome {
         let mut body: Vec<Value> = Vec::new();
         for s in &settles {
-            // What a watt-hour carries differs from hour to hour, and is negative where some is stored.
-            let co2 = i64::try_from(self.rng.below(500)).unwrap_or(0) - 50;
+            let co2 = co2(&mut self.rng);
             body.push(json!({
                 "meterId": s.meter, "epoch": s.epoch, "consumption": s.consumption, "label": s.label, "co2eq": co2,
             }));
@@ -207,6 +237,25 @@ impl Client {
         ));
         self.history.lock().reads.push(read);
     }
+}
+
+/// Watt-hours. Mostly little ones, which divide badly, so that rounding shows; now and then as many as there may be.
+fn amount(rng: &mut Rng, produces: bool) -> i64 {
+    let most = *rng.pick(&[40, 40, 40, 300, 300, 300, 3_000, 3_000, 3_000, MOST]);
+    let amount = i64::try_from(rng.within(0..=most)).unwrap_or(0);
+    let usual = !rng.chance(PerMillion::percent(10));
+    if produces == usual { amount } else { -amount }
+}
+
+/// Grams of CO2. What a watt-hour carries differs from hour to hour, and is negative where some is stored; now and then
+/// it is so much that floating point would round it.
+fn co2(rng: &mut Rng) -> i64 {
+    let most = if rng.chance(PerMillion::percent(10)) {
+        MOST
+    } else {
+        450
+    };
+    i64::try_from(rng.within(0..=most)).unwrap_or(0) - 50
 }
 
 fn read_journal(node: u64, asset: String, epoch: u64, asked_ms: u64, answered_ms: u64, body: &Value) -> Read {
