@@ -146,7 +146,7 @@ impl StateMachine for Machine {
 
     fn snapshot(&mut self) -> Capture {
         let bytes = Bytes::from(self.ledger.read().snapshot());
-        Box::new(move || bytes)
+        Capture::new(move || bytes)
     }
 
     fn restore(&mut self, snapshot: Bytes, index: u64) -> Result<(), RestoreError> {

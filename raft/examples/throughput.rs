@@ -24,7 +24,7 @@ impl StateMachine for Sink {
     fn apply(&mut self, _batch: Vec<Committed>) {}
 
     fn snapshot(&mut self) -> Capture {
-        Box::new(Bytes::new)
+        Capture::new(Bytes::new)
     }
 
     fn restore(&mut self, _snapshot: Bytes, _index: u64) -> Result<(), RestoreError> {

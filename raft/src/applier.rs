@@ -6,6 +6,7 @@
 //!   snapshot names exactly the entries that are in it.
 //! - A snapshot is taken over only when it is durable.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use openraft::{EntryPayload as Kind, OptionalSend};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::attachments::Hold;
 use crate::codec;
 use crate::config::SnapshotPolicy;
 use crate::error::{Fault, FaultKind};
@@ -31,8 +33,8 @@ const LARGE_BATCH: usize = 16 << 10;
 pub(crate) enum SnapshotData {
     /// In its place on disk.
     Stored(SnapshotFile),
-    /// Received, to be made durable when it is installed.
-    Received(Box<Draft>),
+    /// Received, to be made durable when it is installed; its attachments are here.
+    Received(Box<Draft>, Vec<Hold>),
 }
 
 /// The machine with what it has applied.
@@ -91,9 +93,25 @@ impl Applier {
             batch_bytes,
             faults,
         };
+        let disk_fault = |e: io::Error| Fault {
+            kind: FaultKind::Disk,
+            message: e.to_string(),
+        };
+        let attachments = &applier.shelf.attachments;
+        let present = attachments
+            .open(applier.faults.clone())
+            .await
+            .map_err(disk_fault)?;
         if let Some((meta, file)) = newest {
+            if let Some(missing) = file.attachments.iter().find(|a| !present.contains(&a.name)) {
+                return Err(Fault {
+                    kind: FaultKind::Disk,
+                    message: format!("{} refers to archive/{}, which is missing", file.path, missing.name),
+                });
+            }
             applier.restore(meta, file, true).await?;
         }
+        applier.sweep().await.map_err(disk_fault)?;
         Ok(applier)
     }
 
@@ -132,15 +150,28 @@ impl Applier {
         Ok(())
     }
 
-    fn apply_batch(&self, batch: Vec<Entry>) {
-        let Some(last) = batch.last().map(|entry| entry.log_id) else {
-            return;
+    /// Removes the attachments that nothing refers to any more.
+    async fn sweep(&self) -> io::Result<()> {
+        let keep = || -> BTreeSet<String> {
+            let mut kept = self.applied.lock().machine.attached();
+            if let Some((_, newest)) = &*self.newest.lock() {
+                kept.extend(newest.attachments.iter().map(|a| a.name.clone()));
+            }
+            kept
         };
-        let mut applied = self.applied.lock();
-        let committed = batch
+        self.shelf.attachments.sweep(keep).await
+    }
+
+    async fn apply_batch(&self, batch: Vec<Entry>) -> io::Result<()> {
+        let Some(last) = batch.last().map(|entry| entry.log_id) else {
+            return Ok(());
+        };
+        let mut bytes = 0;
+        let mut newest_membership = None;
+        let committed: Vec<Committed> = batch
             .into_iter()
             .map(|entry| {
-                applied.bytes += codec::entry_bytes(&entry) as u64;
+                bytes += codec::entry_bytes(&entry);
                 let log_id = entry.log_id;
                 let leader = log_id.committed_leader_id();
                 let payload = match entry.payload {
@@ -148,7 +179,7 @@ impl Applier {
                     Kind::Normal(data) => Payload::App(data.0),
                     Kind::Membership(membership) => {
                         let voters = membership.get_joint_config().clone();
-                        applied.membership = StoredMembership::new(Some(log_id), membership);
+                        newest_membership = Some(StoredMembership::new(Some(log_id), membership));
                         Payload::Membership(voters)
                     }
                 };
@@ -160,8 +191,21 @@ impl Applier {
                 }
             })
             .collect();
-        applied.machine.apply(committed);
+        let preparing = self.applied.lock().machine.prepare(&committed);
+        if let Some(preparing) = preparing {
+            preparing.await.map_err(|e| self.fail(e))?;
+        }
+        let mut applied = self.applied.lock();
+        if bytes < LARGE_BATCH {
+            applied.machine.apply(committed);
+        } else {
+            aside(|| applied.machine.apply(committed));
+        }
         applied.last = Some(last);
+        applied.bytes += bytes as u64;
+        if let Some(membership) = newest_membership {
+            applied.membership = membership;
+        }
         let newest = self.newest.lock().as_ref().map_or(0, |(_, file)| file.body_bytes);
         let due = applied.bytes >= self.due_bytes.max(newest);
         drop(applied);
@@ -169,6 +213,7 @@ impl Applier {
         if due {
             self.due.notify_one();
         }
+        Ok(())
     }
 
     /// Stops the replica for a disk that failed outside the log.
@@ -215,11 +260,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
                     }
                 }
             }
-            if bytes < LARGE_BATCH {
-                self.apply_batch(batch);
-            } else {
-                aside(|| self.apply_batch(batch));
-            }
+            self.apply_batch(batch).await?;
             for responder in responders {
                 responder.send(());
             }
@@ -239,23 +280,30 @@ impl RaftStateMachine<TypeConfig> for Applier {
             last_membership: applied.membership.clone(),
         };
         let capture = aside(|| applied.machine.snapshot());
+        let names = capture.attachments.iter().map(|a| a.name.clone());
+        let held = self.shelf.attachments.hold_now(names);
         Builder {
-            capture: Mutex::new(Some(capture)),
+            capture: Mutex::new(Some((capture, held))),
             meta,
             applier: self.clone(),
         }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
-        let (meta, file) = match snapshot {
-            SnapshotData::Stored(file) => (meta.clone(), file),
-            SnapshotData::Received(draft) => self.shelf.finish(*draft).await.map_err(|e| self.fail(e))?,
+        let (meta, file, held) = match snapshot {
+            SnapshotData::Stored(file) => (meta.clone(), file, Vec::new()),
+            SnapshotData::Received(draft, held) => {
+                let (meta, file) = self.shelf.finish(*draft).await.map_err(|e| self.fail(e))?;
+                (meta, file, held)
+            }
         };
         self.restore(meta, file, false).await.map_err(|fault| {
             let error = io::Error::other(fault.message.clone());
             self.faults.report(fault);
             error
-        })
+        })?;
+        drop(held);
+        self.sweep().await.map_err(|e| self.fail(e))
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot<SnapshotData>>> {
@@ -268,7 +316,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
 
 /// A captured state on its way to disk, beside the machine, which goes on.
 pub(crate) struct Builder {
-    capture: Mutex<Option<Capture>>,
+    capture: Mutex<Option<(Capture, Hold)>>,
     meta: SnapshotMeta,
     applier: Applier,
 }
@@ -278,10 +326,10 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot<SnapshotData>> {
         let capture = self.capture.lock().take();
-        let body = match capture {
-            Some(encode) => aside(encode),
-            None => return Err(io::Error::other("a snapshot is built once")),
+        let Some((capture, held)) = capture else {
+            return Err(io::Error::other("a snapshot is built once"));
         };
+        let body = aside(capture.encode);
         if planted!("snapshot-index-ahead") {
             // Encoding takes a moment, during which the machine goes on.
             tokio::time::sleep(std::time::Duration::from_millis(3)).await;
@@ -289,16 +337,21 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             self.meta.last_log_id = applied.last;
             self.meta.last_membership = applied.membership.clone();
         }
-        let saved = self.applier.shelf.save(self.meta.clone(), body).await;
+        let shelf = &self.applier.shelf;
+        let saved = shelf.save(self.meta.clone(), capture.attachments, body).await;
         let (meta, file) = saved.map_err(|e| self.applier.fail(e))?;
-        let mut newest = self.applier.newest.lock();
-        // A newer one may have been received meanwhile.
-        if newest
-            .as_ref()
-            .is_none_or(|(known, _)| known.last_log_id <= meta.last_log_id)
         {
-            *newest = Some((meta.clone(), file.clone()));
+            let mut newest = self.applier.newest.lock();
+            // A newer one may have been received meanwhile.
+            if newest
+                .as_ref()
+                .is_none_or(|(known, _)| known.last_log_id <= meta.last_log_id)
+            {
+                *newest = Some((meta.clone(), file.clone()));
+            }
         }
+        drop(held);
+        self.applier.sweep().await.map_err(|e| self.applier.fail(e))?;
         Ok(Snapshot {
             meta,
             snapshot: SnapshotData::Stored(file),

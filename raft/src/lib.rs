@@ -43,6 +43,7 @@ macro_rules! planted {
 }
 
 mod applier;
+mod attachments;
 mod codec;
 mod config;
 mod disk;
@@ -63,6 +64,7 @@ mod transport;
 mod types;
 mod wal;
 
+pub use attachments::{Attachment, Attachments, Hold};
 pub use config::{Config, LogPolicy, SnapshotPolicy, Timing};
 pub use disk::{Disk, DiskFile, DiskLock, DiskWork, FileDisk};
 pub use error::{CallError, ChangeError, Fault, FaultKind, ProposeError, ReadError, StartError, WaitError};

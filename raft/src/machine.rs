@@ -1,8 +1,12 @@
 //! The state machine: what committed bytes mean. The only part of a replica that its user writes.
 
 use std::collections::BTreeSet;
+use std::io;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
+
+use crate::attachments::{Attachment, Attachments};
 
 /// A committed entry, as the machine sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +34,24 @@ pub enum Payload {
     Membership(Vec<BTreeSet<u64>>),
 }
 
-/// A state captured at one log index, still to be encoded. It is called away from the machine, while apply
-/// goes on; so it must own what it needs (a clone of persistent maps, or bytes already made).
-pub type Capture = Box<dyn FnOnce() -> Bytes + Send>;
+/// A state captured at one log index, still to be encoded.
+pub struct Capture {
+    /// Called away from the machine, while apply goes on; so it must own what it needs (a clone of persistent maps,
+    /// or bytes already made).
+    pub encode: Box<dyn FnOnce() -> Bytes + Send>,
+    /// The files that the state refers to, all of them durable.
+    pub attachments: Vec<Attachment>,
+}
+
+impl Capture {
+    /// A capture that refers to no files.
+    pub fn new(encode: impl FnOnce() -> Bytes + Send + 'static) -> Capture {
+        Capture {
+            encode: Box::new(encode),
+            attachments: Vec::new(),
+        }
+    }
+}
 
 /// A snapshot that the machine can't take over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +63,15 @@ pub struct RestoreError(pub String);
 /// The same entries in the same order must give the same state on every node: no clock, no randomness, no
 /// I/O, no panic on any bytes. A refusal is a result like any other; `apply` can't fail.
 pub trait StateMachine: Send + 'static {
+    /// Gets ready to apply these entries, which come next, and nothing else before them: what the state keeps in files
+    /// is fetched from there, since `apply` can't wait. `None` if there is nothing to wait for, as nearly always.
+    ///
+    /// An error of the future stops the replica.
+    fn prepare(&mut self, batch: &[Committed]) -> Option<BoxFuture<'static, io::Result<()>>> {
+        let _ = batch;
+        None
+    }
+
     /// Applies committed entries, in log order, each exactly once between two calls of `restore`.
     /// After a restart it begins behind the newest snapshot, or at index 0, and repeats what was applied
     /// before the restart: effects outside the state must bear that.
@@ -59,4 +87,14 @@ pub trait StateMachine: Send + 'static {
     /// # Errors
     /// The bytes are not a snapshot of this machine: the replica stops with a machine fault.
     fn restore(&mut self, snapshot: Bytes, index: u64) -> Result<(), RestoreError>;
+
+    /// Where the files lie that its snapshots refer to. Asked once, at the start.
+    fn attachments(&self) -> Option<Attachments> {
+        None
+    }
+
+    /// The names of the files that the state refers to now. Others are removed, once no snapshot refers to them.
+    fn attached(&self) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
 }

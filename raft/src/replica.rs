@@ -29,6 +29,7 @@ use tokio::time::timeout;
 
 use self::barrier::Barrier;
 use crate::applier::Applier;
+use crate::attachments::Attachments;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{
@@ -101,7 +102,10 @@ impl Replica {
         let pins = Pins::open(Arc::clone(&disk), faults.clone())
             .await
             .map_err(|e| disk_fault(&e))?;
-        let (shelf, newest) = Shelf::open(disk, cluster, node)
+        let attachments = machine
+            .attachments()
+            .unwrap_or_else(|| Attachments::new(Arc::clone(&disk)));
+        let (shelf, newest) = Shelf::open(disk, attachments.clone(), cluster, node)
             .await
             .map_err(|e| disk_fault(&e))?;
         let batch_bytes = config.log.max_batch_bytes;
@@ -132,6 +136,7 @@ impl Replica {
             seeds: seeds.clone(),
             pins,
             withheld: tokio::sync::watch::Sender::new(false),
+            attachments,
         });
         let starting = Raft::new(
             node,

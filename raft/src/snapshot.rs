@@ -4,17 +4,18 @@
 //!
 //! - A file under its final name was written, synced and renamed, and its directory synced, before anyone was
 //!   told that it exists; log is purged only after that.
+//! - The files that it refers to ([`crate::attachments`]) are durable before it is.
 //! - The newest is kept; the one before goes when the newest is durable. Leftovers of a crash are removed on
 //!   opening.
 //! - A snapshot whose checksum is wrong is refused with its path. There is no falling back to an older state:
 //!   the log between is gone.
 //!
-//! # Format, version 1 (integers big-endian)
+//! # Format, version 2 (integers big-endian)
 //!
 //! ```text
 //! snapshot/00000000000000000042.snap      named by the last index it covers; `empty.snap` if it covers none
-//! magic "GRIDSNP\x01" · cluster [32] · node u64 · meta length u32 · body length u64 · body crc u32 · head crc u32
-//! meta (postcard: last log id, membership) · body (the machine's bytes)
+//! magic "GRIDSNP\x02" · cluster [32] · node u64 · meta length u32 · body length u64 · body crc u32 · head crc u32
+//! meta (postcard: last log id, membership; name, length and SHA-256 of each attachment) · body (the machine's bytes)
 //! ```
 //!
 //! The head's CRC32C covers everything before it and the meta.
@@ -26,17 +27,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{BufMut, Bytes, BytesMut};
 use crc32c::{crc32c, crc32c_append};
 
+use crate::attachments::{Attachment, Attachments};
 use crate::codec::{self, Reader};
 use crate::disk::{Disk, DiskFile};
 use crate::types::SnapshotMeta;
 
 const DIR: &str = "snapshot";
-const MAGIC: &[u8; 8] = b"GRIDSNP\x01";
+const MAGIC: &[u8; 8] = b"GRIDSNP\x02";
 const HEAD_BYTES: usize = 8 + 32 + 8 + 4 + 8 + 4 + 4;
 /// Bytes written or read at once.
 const PIECE: usize = 1 << 20;
-/// More than any membership of a sane size.
-const MAX_META_BYTES: usize = 1 << 20;
+/// More than the attachments of any sane number, some 100 bytes each.
+const MAX_META_BYTES: usize = 256 << 20;
 
 /// A whole snapshot in a file.
 #[derive(Clone)]
@@ -45,6 +47,8 @@ pub(crate) struct SnapshotFile {
     /// Length and CRC32C of the machine's bytes.
     pub(crate) body_bytes: u64,
     pub(crate) body_crc: u32,
+    /// The files it refers to.
+    pub(crate) attachments: Arc<[Attachment]>,
     body_at: u64,
     file: Arc<dyn DiskFile>,
 }
@@ -83,6 +87,7 @@ pub(crate) struct Draft {
     written: u64,
     crc: u32,
     meta: SnapshotMeta,
+    attachments: Arc<[Attachment]>,
     file: Arc<dyn DiskFile>,
 }
 
@@ -107,6 +112,7 @@ impl Draft {
 #[derive(Clone)]
 pub(crate) struct Shelf {
     disk: Arc<dyn Disk>,
+    pub(crate) attachments: Attachments,
     cluster: [u8; 32],
     node: u64,
     /// Numbers the drafts: a sender that tries again must not write into what it began before.
@@ -120,11 +126,13 @@ impl Shelf {
     /// What the disk says; `InvalidData` if the newest is damaged or foreign.
     pub(crate) async fn open(
         disk: Arc<dyn Disk>,
+        attachments: Attachments,
         cluster: [u8; 32],
         node: u64,
     ) -> io::Result<(Shelf, Option<(SnapshotMeta, SnapshotFile)>)> {
         let shelf = Shelf {
             disk,
+            attachments,
             cluster,
             node,
             drafts: Arc::default(),
@@ -182,7 +190,8 @@ impl Shelf {
                 &format!("belongs to node {node}, or to another cluster"),
             ));
         }
-        let meta = postcard::from_bytes(&meta).map_err(|e| bad(path, &e.to_string()))?;
+        let (meta, attachments): (SnapshotMeta, Vec<Attachment>) =
+            postcard::from_bytes(&meta).map_err(|e| bad(path, &e.to_string()))?;
         let body_at = (HEAD_BYTES + meta_bytes) as u64;
         Ok((
             meta,
@@ -190,6 +199,7 @@ impl Shelf {
                 path: path.to_owned(),
                 body_bytes,
                 body_crc,
+                attachments: attachments.into(),
                 body_at,
                 file,
             },
@@ -203,12 +213,13 @@ impl Shelf {
     pub(crate) async fn begin(
         &self,
         meta: SnapshotMeta,
+        attachments: Arc<[Attachment]>,
         body_bytes: u64,
         body_crc: u32,
     ) -> io::Result<Draft> {
         let number = self.drafts.fetch_add(1, Ordering::Relaxed);
         let path = format!("{DIR}/{number}.draft");
-        let encoded = codec::encode_postcard(&meta);
+        let encoded = codec::encode_postcard(&(&meta, &*attachments));
         let meta_bytes = u32::try_from(encoded.len()).map_err(io::Error::other)?;
         let mut head = BytesMut::with_capacity(HEAD_BYTES + encoded.len());
         head.put_slice(MAGIC);
@@ -232,6 +243,7 @@ impl Shelf {
             written: 0,
             crc: 0,
             meta,
+            attachments,
             file,
         })
     }
@@ -269,6 +281,7 @@ impl Shelf {
             body_crc,
             body_at,
             meta,
+            attachments,
             file,
             ..
         } = draft;
@@ -278,6 +291,7 @@ impl Shelf {
                 path,
                 body_bytes,
                 body_crc,
+                attachments,
                 body_at,
                 file,
             },
@@ -291,9 +305,11 @@ impl Shelf {
     pub(crate) async fn save(
         &self,
         meta: SnapshotMeta,
+        attachments: Vec<Attachment>,
         body: Bytes,
     ) -> io::Result<(SnapshotMeta, SnapshotFile)> {
-        let mut draft = self.begin(meta, body.len() as u64, crc32c(&body)).await?;
+        let (bytes, crc) = (body.len() as u64, crc32c(&body));
+        let mut draft = self.begin(meta, attachments.into(), bytes, crc).await?;
         let mut rest = body;
         while !rest.is_empty() {
             draft.write(rest.split_to(rest.len().min(PIECE))).await?;

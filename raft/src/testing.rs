@@ -32,7 +32,7 @@ impl StateMachine for Journal {
 
     fn snapshot(&mut self) -> Capture {
         let journal = self.0.lock().clone();
-        Box::new(move || crate::codec::encode_postcard(&journal))
+        Capture::new(move || crate::codec::encode_postcard(&journal))
     }
 
     fn restore(&mut self, snapshot: Bytes, _index: u64) -> Result<(), RestoreError> {

@@ -10,7 +10,7 @@
 //!   sleeps inside its stream of requests, which is therefore polled before dialing.
 //! - A length is believed only up to a limit, which before the hello is a few hundred bytes.
 //!
-//! # Format, version 1 (integers big-endian)
+//! # Format, version 2 (integers big-endian)
 //!
 //! ```text
 //! frame     length u32 · CRC32C of body u32 · body
@@ -22,6 +22,8 @@
 //! control   1 vote, 2 pre-vote or 3 transfer · postcard        answer: 0 · postcard, or 1 · what failed
 //!           (sent right behind the hello)
 //! snapshot  1 begin · vote · body length u64 · body crc u32 · postcard meta
+//!           4 list · postcard attachments                      answer: 0 · postcard places of those wanted, or 1 · …
+//!           5 file · postcard place                            one wanted; its chunks and an end follow
 //!           2 chunk · bytes                                    answer: 0, or 1 · what failed
 //!           3 end                                              answer: 0 · vote, or 1 · what failed
 //! call      number u64 · bytes                                 answer: number u64 · bytes
@@ -46,6 +48,7 @@ mod wire;
 
 use std::sync::Arc;
 
+use crate::attachments::Attachments;
 use crate::config::Config;
 use crate::network::Network;
 use crate::pins::Pins;
@@ -65,6 +68,7 @@ pub(crate) struct Context {
     pub(crate) pins: Pins,
     /// Whether no peer gets a snapshot of this node any more.
     pub(crate) withheld: tokio::sync::watch::Sender<bool>,
+    pub(crate) attachments: Attachments,
 }
 
 impl Context {

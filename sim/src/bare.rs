@@ -132,7 +132,7 @@ impl StateMachine for Recorder {
             .get(&self.node)
             .cloned()
             .unwrap_or_default();
-        Box::new(move || {
+        Capture::new(move || {
             let mut bytes = BytesMut::new();
             bytes.put_u64(tape.next);
             for (index, id) in tape.ids {

@@ -12,6 +12,7 @@ use crate::disk::{Disk, FileDisk};
 use crate::fault::Faults;
 use crate::log_store::LogStore;
 use crate::runtime::Seeds;
+use crate::attachments::Attachments;
 use crate::snapshot::Shelf;
 use crate::types::TypeConfig;
 
@@ -35,7 +36,9 @@ impl StoreBuilder<TypeConfig, LogStore, Applier, Option<tempfile::TempDir>> for 
         let log = LogStore::open(Arc::clone(&disk), [1; 32], 1, 7, &self.policy, Box::new(|_| {}))
             .await
             .expect("an empty disk");
-        let (shelf, newest) = Shelf::open(disk, [1; 32], 1).await.expect("an empty disk");
+        let (shelf, newest) = Shelf::open(Arc::clone(&disk), Attachments::new(disk), [1; 32], 1)
+            .await
+            .expect("an empty disk");
         let machine = Box::new(Journal::default());
         let applier = Applier::open(
             machine,

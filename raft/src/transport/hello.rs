@@ -13,7 +13,7 @@ use crate::network::BoxStream;
 use crate::wal::hex;
 
 const MAGIC: &[u8; 6] = b"GSPEER";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// Largest frame before a peer is known.
 const HELLO_BYTES: usize = 512;
 

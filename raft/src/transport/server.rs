@@ -116,10 +116,10 @@ impl Served {
     }
 
     async fn snapshot(&self, frames: Frames, from: u64) -> io::Result<()> {
-        snapshot::receive(&self.context, frames, &self.shelf, |vote, meta, draft| async move {
+        snapshot::receive(&self.context, frames, &self.shelf, |vote, meta, draft, held| async move {
             tracing::info!(from, last = ?meta.last_log_id.map(|last| last.index()), "received a snapshot");
             let snapshot: Snapshot<SnapshotData> =
-                Snapshot { meta, snapshot: SnapshotData::Received(Box::new(draft)) };
+                Snapshot { meta, snapshot: SnapshotData::Received(Box::new(draft), held) };
             let answer = self.raft.install_full_snapshot(vote, snapshot).await;
             answer.map(|answer| answer.vote).map_err(io::Error::other)
         })

@@ -1,5 +1,8 @@
-//! The snapshot lane: begin, chunk after chunk, end. Each frame is answered before the next is sent, so memory
-//! holds one chunk, and a deadline can be put on each.
+//! The snapshot lane: begin, the attachments that the receiver lacks, chunk after chunk of the body, end. Each frame is
+//! answered before the next is sent, so memory holds one chunk, and a deadline can be put on each.
+//!
+//! Attachments come before the body and are durable one by one: a transfer that breaks off goes on, when it is tried
+//! again, with the file that was under way.
 
 use std::io;
 use std::time::Duration;
@@ -9,6 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::frame::Frames;
 use super::hello::{self, Lane};
 use super::{Context, wire};
+use crate::attachments::{Attachment, Attachments, Hold};
 use crate::codec::{self, Reader};
 use crate::snapshot::{Draft, Shelf, SnapshotFile};
 use crate::types::{SnapshotMeta, Vote};
@@ -16,8 +20,13 @@ use crate::types::{SnapshotMeta, Vote};
 const BEGIN: u8 = 1;
 const CHUNK: u8 = 2;
 const END: u8 = 3;
+const LIST: u8 = 4;
+const FILE: u8 = 5;
 
-/// Sends a snapshot, and returns the receiver's vote after it has installed it (or refused it for a higher one).
+/// Attachments named in one frame.
+const LISTED: usize = 512;
+
+/// Sends a snapshot with what it refers to, and returns the receiver's vote after it has installed it (or refused it for a higher one).
 ///
 /// # Errors
 /// What broke, which side's disk included.
@@ -39,6 +48,23 @@ pub(super) async fn send(
     begin.put_u32(file.body_crc);
     begin.put_slice(&codec::encode_postcard(&meta));
     ask(&mut frames, deadline, [begin.freeze(), Bytes::new()]).await?;
+
+    for listed in file.attachments.chunks(LISTED) {
+        let list = codec::encode_postcard(&listed);
+        let lacking = ask(&mut frames, deadline, [Bytes::from_static(&[LIST]), list]).await?;
+        let lacking: Vec<u32> = postcard::from_bytes(&lacking).map_err(io::Error::other)?;
+        for place in lacking {
+            let attachment = usize::try_from(place).ok().and_then(|place| listed.get(place));
+            let attachment = attachment.ok_or_else(|| io::Error::other("asks for what was not listed"))?;
+            let begin = codec::encode_postcard(&place);
+            ask(&mut frames, deadline, [Bytes::from_static(&[FILE]), begin]).await?;
+            let mut sending = context.attachments.send(attachment).await?;
+            while let Some(chunk) = sending.next(context.config.snapshots.chunk_bytes.max(1)).await? {
+                ask(&mut frames, deadline, [Bytes::from_static(&[CHUNK]), chunk]).await?;
+            }
+            ask(&mut frames, deadline, [Bytes::from_static(&[END]), Bytes::new()]).await?;
+        }
+    }
 
     let mut offset = 0;
     while offset < file.body_bytes {
@@ -75,22 +101,27 @@ pub(super) async fn receive<I, F>(
     install: I,
 ) -> io::Result<()>
 where
-    I: FnOnce(Vote, SnapshotMeta, Draft) -> F,
+    I: FnOnce(Vote, SnapshotMeta, Draft, Vec<Hold>) -> F,
     F: Future<Output = io::Result<Vote>>,
 {
     // The sender reads a chunk between two frames; both sides know how long that may take.
     let deadline = 2 * context.config.timing.snapshot_chunk;
     let frame = hello::within(deadline, "the begin of a snapshot", frames.next()).await?;
     let (vote, meta, bytes, crc) = read_begin(frame).map_err(io::Error::other)?;
-    let mut draft = match shelf.begin(meta.clone(), bytes, crc).await {
+    let (attachments, held, first) =
+        match receive_attachments(&mut frames, &shelf.attachments, deadline).await {
+            Ok(received) => received,
+            Err(error) => return refuse(frames, error).await,
+        };
+    let mut draft = match shelf.begin(meta.clone(), attachments.into(), bytes, crc).await {
         Ok(draft) => draft,
         Err(error) => return refuse(frames, error).await,
     };
-    if let Err(error) = receive_chunks(&mut frames, &mut draft, deadline).await {
+    if let Err(error) = receive_chunks(&mut frames, &mut draft, first, deadline).await {
         shelf.discard(draft).await;
         return refuse(frames, error).await;
     }
-    match install(vote, meta, draft).await {
+    match install(vote, meta, draft, held).await {
         Ok(vote) => {
             let mut out = BytesMut::new();
             codec::put_vote(&mut out, &vote);
@@ -100,16 +131,91 @@ where
     }
 }
 
-async fn receive_chunks(frames: &mut Frames, draft: &mut Draft, deadline: Duration) -> io::Result<()> {
-    answer(frames, Bytes::new()).await?;
+/// Answers the begin, and receives what the snapshot refers to and is not here yet. Returns what it refers to, kept
+/// from being swept, and the frame behind it.
+async fn receive_attachments(
+    frames: &mut Frames,
+    attachments: &Attachments,
+    deadline: Duration,
+) -> io::Result<(Vec<Attachment>, Vec<Hold>, Bytes)> {
+    let (mut all, mut held) = (Vec::new(), Vec::new());
+    let mut content = Bytes::new();
     loop {
-        let frame = hello::within(deadline, "a chunk of a snapshot", frames.next()).await?;
+        answer(frames, content).await?;
+        let frame = hello::within(deadline, "a list of attachments", frames.next()).await?;
+        if frame.first() != Some(&LIST) {
+            return Ok((all, held, frame));
+        }
+        let listed: Vec<Attachment> = postcard::from_bytes(&frame[1..]).map_err(io::Error::other)?;
+        let mut lacking = Vec::new();
+        for (place, attachment) in (0u32..).zip(&listed) {
+            match attachments.keep(attachment).await? {
+                Some(hold) => held.push(hold),
+                None => lacking.push(place),
+            }
+        }
+        content = codec::encode_postcard(&lacking);
+        for place in lacking {
+            answer(frames, std::mem::take(&mut content)).await?;
+            held.push(receive_file(frames, attachments, &listed, place, deadline).await?);
+        }
+        all.extend(listed);
+    }
+}
+
+/// Receives one file, up to the answer to its end.
+async fn receive_file(
+    frames: &mut Frames,
+    attachments: &Attachments,
+    listed: &[Attachment],
+    place: u32,
+    deadline: Duration,
+) -> io::Result<Hold> {
+    let frame = hello::within(deadline, "an attachment", frames.next()).await?;
+    let begun = (frame.first() == Some(&FILE))
+        .then(|| postcard::from_bytes::<u32>(&frame[1..]).ok())
+        .flatten();
+    let wanted = usize::try_from(place).ok().and_then(|place| listed.get(place));
+    let (Some(wanted), true) = (wanted, begun == Some(place)) else {
+        return Err(io::Error::other("not the attachment that was asked for"));
+    };
+    let mut draft = attachments.begin(wanted.clone()).await?;
+    loop {
+        answer(frames, Bytes::new()).await?;
+        let received = async {
+            let frame = hello::within(deadline, "a chunk of an attachment", frames.next()).await?;
+            match frame.first() {
+                Some(&CHUNK) => draft.write(frame.slice(1..)).await.map(|()| true),
+                Some(&END) => Ok(false),
+                _ => Err(io::Error::other("neither a chunk nor the end of an attachment")),
+            }
+        };
+        match received.await {
+            Ok(true) => {}
+            Ok(false) => return draft.finish().await,
+            Err(error) => {
+                draft.discard().await;
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Receives the body, of which `frame` is the first.
+async fn receive_chunks(
+    frames: &mut Frames,
+    draft: &mut Draft,
+    mut frame: Bytes,
+    deadline: Duration,
+) -> io::Result<()> {
+    loop {
         match frame.first() {
             Some(&CHUNK) => draft.write(frame.slice(1..)).await?,
             Some(&END) => return Ok(()),
             _ => return Err(io::Error::other("neither a chunk nor the end of a snapshot")),
         }
         answer(frames, Bytes::new()).await?;
+        frame = hello::within(deadline, "a chunk of a snapshot", frames.next()).await?;
     }
 }
 

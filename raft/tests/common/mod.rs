@@ -38,7 +38,7 @@ impl StateMachine for Journal {
 
     fn snapshot(&mut self) -> Capture {
         let journal = self.0.lock().clone();
-        Box::new(move || {
+        Capture::new(move || {
             let mut out = Vec::new();
             for (index, payload) in &journal {
                 out.extend(index.to_be_bytes());
