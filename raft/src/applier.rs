@@ -106,7 +106,10 @@ impl Applier {
             if let Some(missing) = file.attachments.iter().find(|a| !present.contains(&a.name)) {
                 return Err(Fault {
                     kind: FaultKind::Disk,
-                    message: format!("{} refers to archive/{}, which is missing", file.path, missing.name),
+                    message: format!(
+                        "{} refers to archive/{}, which is missing",
+                        file.path, missing.name
+                    ),
                 });
             }
             applier.restore(meta, file, true).await?;

@@ -1,5 +1,6 @@
 //! A disk that forgets and a network of pipes, for this crate's own tests. The simulator's are its own.
 
+mod attachments;
 mod conformance;
 mod disk;
 mod log_faults;

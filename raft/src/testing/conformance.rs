@@ -7,12 +7,12 @@ use openraft::testing::log::{StoreBuilder, Suite};
 
 use super::{Journal, MemoryDisk};
 use crate::applier::Applier;
+use crate::attachments::Attachments;
 use crate::config::{LogPolicy, SnapshotPolicy};
 use crate::disk::{Disk, FileDisk};
 use crate::fault::Faults;
 use crate::log_store::LogStore;
 use crate::runtime::Seeds;
-use crate::attachments::Attachments;
 use crate::snapshot::Shelf;
 use crate::types::TypeConfig;
 
