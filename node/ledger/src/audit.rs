@@ -72,15 +72,11 @@ impl Ledger {
         if !rule.auditors.contains(&auditor) {
             return Err(Refusal::NotAuditor { asset: asset.clone() });
         }
-        let given = self
-            .epochs
-            .entry(epoch)
-            .or_default()
-            .approvals
-            .entry(handle)
-            .or_default();
+        let given = self.book_mut(epoch).approvals.entry(handle).or_default();
         given.insert(auditor);
-        let approvals = u32::try_from(rule.counting(given).len()).unwrap_or(u32::MAX);
+        let given = given.clone();
+        let rule = &self.assets.get(handle).asset.audit;
+        let approvals = u32::try_from(rule.counting(&given).len()).unwrap_or(u32::MAX);
         work.event(Event::Approved {
             asset: asset.clone(),
             epoch,

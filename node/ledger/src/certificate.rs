@@ -253,7 +253,8 @@ impl Ledger {
     pub fn proof(&self, asset: &AssetId, epoch: Epoch, version: Option<u32>) -> Option<Proof> {
         let record = self.seal_record(asset, epoch, version)?;
         let block = self.chain.blocks.get(&record.index)?;
-        let path = merkle::path(&block.seals, usize::try_from(record.leaf).ok()?)?;
+        let leaves = self.leaves(record.index, epoch)?;
+        let path = merkle::path(leaves, usize::try_from(record.leaf).ok()?)?;
         let own_quorum = |block: &crate::block::Block| {
             block
                 .voters

@@ -87,7 +87,7 @@ crate::canonical::canonical_struct!(SealRecord {
 });
 
 /// The journal of one asset in one epoch. Small, for most hold one statement and are many.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Journal {
     /// The numbers of its statements in the epoch's book, with the balance of the open part.
     entries: Numbers<Balance>,
@@ -96,7 +96,7 @@ pub(crate) struct Journal {
 }
 
 /// The sealed part of a journal.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Prefix {
     /// How many statements it covers; at least 1.
     pub(crate) watermark: usize,
@@ -178,7 +178,7 @@ impl Journal {
 }
 
 /// Everything booked in one epoch.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Book {
     /// In booking order, so in the order of their ids.
     pub(crate) statements: Vec<Stored>,
@@ -187,6 +187,10 @@ pub(crate) struct Book {
     pub(crate) open: Paged<()>,
     /// Approvals for the next seals.
     pub(crate) approvals: BTreeMap<Handle, BTreeSet<PublicKey>>,
+    /// How many seals it has, all versions.
+    pub(crate) sealed: usize,
+    /// The index of the newest block with one of them.
+    pub(crate) newest_block: u64,
 }
 
 impl Book {
@@ -243,6 +247,9 @@ impl Book {
             return false;
         };
         let balance = sum(&self.statements, sealed, asset);
+        self.sealed += seals.len();
+        let newest = seals.last().map_or(0, |record| record.index);
+        self.newest_block = self.newest_block.max(newest);
         journal.prefix = Some(Box::new(Prefix {
             watermark,
             balance,
@@ -331,7 +338,7 @@ impl Labels {
 impl Ledger {
     /// Books a statement: into its epoch's book and both journals. It is late for a side that is sealed.
     pub(crate) fn append(&mut self, epoch: Epoch, stored: Stored) {
-        self.epochs.entry(epoch).or_default().push(stored);
+        self.book_mut(epoch).push(stored);
         self.assets.booked(stored.from, stored.id.index);
         self.assets.booked(stored.to, stored.id.index);
     }
@@ -396,7 +403,7 @@ impl Ledger {
 
     /// The journal of `(asset, epoch)`, if anything was ever booked in it.
     pub(crate) fn journal_of(&self, asset: Handle, epoch: Epoch) -> Option<(&Book, &Journal)> {
-        let book = self.epochs.get(&epoch)?;
+        let book = self.book(epoch)?;
         Some((book, book.journals.get(asset)?))
     }
 }

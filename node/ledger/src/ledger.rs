@@ -27,6 +27,7 @@ use crate::digest::{ClusterId, Digest, finish, hasher};
 use crate::entry::{Body, Entry};
 use crate::envelope::{Envelope, EnvelopeRef};
 use crate::event::Event;
+use crate::frozen::Frozen;
 use crate::genesis::Genesis;
 use crate::journal::{Book, Labels};
 use crate::nonce::{NonceTable, Remembered};
@@ -38,6 +39,7 @@ use crate::units::{Epoch, Timestamp};
 use crate::voters::{Membership, NodeId};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The state that every node computes.
 #[derive(Debug)]
@@ -51,7 +53,9 @@ pub struct Ledger {
     pub(crate) contracts: Contracts,
     pub(crate) labels: Labels,
     pub(crate) rosters: Rosters,
-    pub(crate) epochs: BTreeMap<Epoch, Book>,
+    /// Shared with snapshots and archives in the making: a book is cloned if it changes before they are through.
+    pub(crate) epochs: BTreeMap<Epoch, Arc<Book>>,
+    pub(crate) frozen: Frozen,
     pub(crate) nonces: NonceTable,
     pub(crate) membership: Membership,
     pub(crate) chain: Chain,
@@ -120,6 +124,7 @@ impl Ledger {
             labels: Labels::default(),
             rosters: Rosters::new(),
             epochs: BTreeMap::new(),
+            frozen: Frozen::default(),
             nonces: NonceTable::default(),
             membership: Membership::default(),
             chain: Chain::default(),

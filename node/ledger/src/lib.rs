@@ -40,6 +40,7 @@ pub mod entry;
 pub mod envelope;
 pub mod epoch;
 pub mod event;
+pub mod frozen;
 pub mod genesis;
 mod id;
 pub mod invariant;

@@ -158,7 +158,10 @@ impl Ledger {
     pub fn contract_booked(&self, id: &ContractId, epoch: Epoch) -> i128 {
         let number = self.contracts.number(id.as_str());
         number
-            .and_then(|n| self.contracts.get(n).booked.get(&epoch).copied())
+            .and_then(|n| {
+                let booked = self.contracts.get(n).booked.get(&epoch).copied();
+                booked.or_else(|| self.shown_booked(n, epoch))
+            })
             .unwrap_or_default()
     }
 
@@ -204,7 +207,7 @@ impl Ledger {
 
     /// The statement of this id in this epoch.
     pub fn statement(&self, epoch: Epoch, id: StatementId) -> Option<Statement> {
-        let stored = self.epochs.get(&epoch)?.find(id)?;
+        let stored = self.book(epoch)?.find(id)?;
         Some(self.statement_of(epoch, stored))
     }
 
@@ -216,7 +219,7 @@ impl Ledger {
         first: u32,
         count: u32,
     ) -> impl Iterator<Item = Statement> {
-        let book = self.epochs.get(&epoch);
+        let book = self.book(epoch);
         let id = |position| StatementId { index, position };
         let (from, to) = (id(first), id(first.saturating_add(count)));
         book.into_iter()
@@ -231,7 +234,7 @@ impl Ledger {
 
     /// All statements of an epoch, in booking order.
     pub fn statements(&self, epoch: Epoch) -> impl Iterator<Item = Statement> {
-        let book = self.epochs.get(&epoch);
+        let book = self.book(epoch);
         book.into_iter()
             .flat_map(|book| &book.statements)
             .map(move |stored| self.statement_of(epoch, stored))
@@ -239,6 +242,14 @@ impl Ledger {
 
     /// The epochs in which anything was booked, ascending.
     pub fn epochs(&self) -> impl DoubleEndedIterator<Item = Epoch> {
+        let mut all: Vec<Epoch> = self.unfrozen_epochs().collect();
+        all.extend(self.frozen().map(|(epoch, _)| epoch));
+        all.sort();
+        all.into_iter()
+    }
+
+    /// Those of them that lie in memory.
+    pub fn unfrozen_epochs(&self) -> impl Iterator<Item = Epoch> {
         self.epochs
             .iter()
             .filter(|(_, book)| !book.statements.is_empty())
@@ -250,14 +261,17 @@ impl Ledger {
         let Some(handle) = self.assets.handle(asset.as_str()) else {
             return Vec::new();
         };
-        let end = before.map_or(Bound::Unbounded, Bound::Excluded);
-        self.epochs
-            .range((Bound::Unbounded, end))
-            .rev()
-            .filter(|(_, book)| book.journals.contains(handle))
-            .take(limit)
-            .map(|(epoch, _)| *epoch)
-            .collect()
+        let range = (Bound::Unbounded, before.map_or(Bound::Unbounded, Bound::Excluded));
+        let live = self.epochs.range(range).rev();
+        let live = live.filter(|(_, book)| book.journals.contains(handle));
+        let mut live = live.map(|(epoch, _)| *epoch).peekable();
+        let mut frozen = self.frozen_epochs_of(handle, range).rev().peekable();
+        let newest_first = std::iter::from_fn(|| match (live.peek(), frozen.peek()) {
+            (Some(live_epoch), Some(frozen_epoch)) if live_epoch < frozen_epoch => frozen.next(),
+            (None, _) => frozen.next(),
+            _ => live.next(),
+        });
+        newest_first.take(limit).collect()
     }
 
     /// All versions of the seal of `(asset, epoch)`, from 0.
@@ -341,6 +355,9 @@ impl Ledger {
 
     /// The assets whose journals of `epoch` have an unsealed part, in id order, the root among them.
     pub fn open_assets(&self, epoch: Epoch) -> Vec<AssetId> {
+        if self.frozen_root_open(epoch) {
+            return vec![crate::ROOT.clone()];
+        }
         let open = self.epochs.get(&epoch).map(|book| &book.open);
         let mut assets: Vec<AssetId> = open
             .into_iter()

@@ -268,7 +268,8 @@ impl Ledger {
             return;
         };
         let label = self.labels.number(&batch.label);
-        let book = self.epochs.entry(batch.epoch).or_default();
+        self.frozen.assert_live(batch.epoch);
+        let book = Arc::make_mut(self.epochs.entry(batch.epoch).or_default());
         book.statements.reserve(batch.rows.len());
         let mut transcript = Vec::with_capacity(batch.rows.len() * 24);
         for row in batch.rows.iter() {

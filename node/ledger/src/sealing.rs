@@ -232,7 +232,9 @@ impl Ledger {
         let (seal, id) = (Arc::new(seal.clone()), seal.id());
         let leaf = u32::try_from(work.seals.len()).unwrap_or(u32::MAX);
         work.seals.push(digest);
-        let book = self.epochs.entry(epoch).or_default();
+        let book = self.book_mut(epoch);
+        book.sealed += 1;
+        book.newest_block = work.index;
         book.open.remove(asset);
         book.approvals.remove(&asset);
         let journal = book.journals.entry(asset);

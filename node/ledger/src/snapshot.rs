@@ -11,6 +11,8 @@
 //! follows from other fields (journals' entries and balances, indexes) is derived again and not written, except Merkle
 //! frontiers, which would cost hashing every sealed statement.
 //!
+//! Frozen epochs ([`crate::frozen`]) are not written but referred to: which files they lie in.
+//!
 //! Absent on purpose: compression and encryption, which are the storage's business, and any older version.
 
 use crate::asset::{Asset, Assets, Handle, ROOT_HANDLE};
@@ -20,19 +22,20 @@ use crate::contract::{Contract, Contracts, Record};
 use crate::digest::{Digest, digest};
 use crate::envelope::EnvelopeRef;
 use crate::event::{Event, JournalImage};
+use crate::frozen::{Frozen, Row};
 use crate::genesis::Genesis;
-use crate::journal::{Book, Journal, SealRecord, Stored, Tag};
+use crate::journal::{Book, Journal, SealRecord, Stored};
 use crate::ledger::Ledger;
 use crate::merkle::Frontier;
 use crate::nonce::Remembered;
 use crate::roster::{Roster, roster_id};
-use crate::statement::{Label, MeterSide, StatementId};
-use crate::units::{Epoch, MAX_FIGURE};
+use crate::statement::Label;
+use crate::units::Epoch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The version of the layout.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Why bytes are no snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,9 +60,57 @@ pub enum SnapshotError {
     },
 }
 
+/// A state on its way into a snapshot.
+#[derive(Debug)]
+pub struct Captured {
+    out: Encoder,
+    books: BTreeMap<Epoch, Arc<Book>>,
+    /// What comes behind the books.
+    behind: Vec<u8>,
+}
+
+impl Captured {
+    /// The bytes of the snapshot.
+    pub fn encode(self) -> Vec<u8> {
+        let mut out = self.out;
+        out.count(self.books.len());
+        for (epoch, book) in &self.books {
+            epoch.encode(&mut out);
+            encode_book(book, &mut out);
+        }
+        out.raw(&self.behind);
+        let checksum = digest("snapshot", out.as_bytes());
+        out.raw(&checksum.0);
+        out.into_bytes()
+    }
+}
+
+/// How many numbers of each kind a ledger has given; it never takes one back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub(crate) assets: u32,
+    pub(crate) labels: u32,
+    pub(crate) contracts: u32,
+}
+
 impl Ledger {
+    /// The numbers given so far.
+    pub fn bounds(&self) -> Bounds {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Bounds {
+            assets: count(self.assets.numbered().count()),
+            labels: count(self.labels.all().len()),
+            contracts: count(self.contracts.numbered().count()),
+        }
+    }
+
     /// The whole state as bytes.
     pub fn snapshot(&self) -> Vec<u8> {
+        self.capture().encode()
+    }
+
+    /// The state at this moment, still to be encoded: books are shared, not copied.
+    pub fn capture(&self) -> Captured {
         let mut out = Encoder::new();
         out.byte(VERSION);
         self.genesis.encode(&mut out);
@@ -82,22 +133,21 @@ impl Ledger {
         self.rosters
             .values()
             .for_each(|roster| roster.meters.encode(&mut out));
-        out.count(self.epochs.len());
-        for (epoch, book) in &self.epochs {
-            epoch.encode(&mut out);
-            encode_book(book, &mut out);
-        }
+        let mut behind = Encoder::new();
         if planted!("snapshot-without-nonces") {
-            out.count(0);
+            behind.count(0);
         } else {
-            self.nonces.entries().encode(&mut out);
+            self.nonces.entries().encode(&mut behind);
         }
-        self.membership.encode(&mut out);
-        self.chain.blocks.encode(&mut out);
-        self.chain.certified.encode(&mut out);
-        let checksum = digest("snapshot", out.as_bytes());
-        out.raw(&checksum.0);
-        out.into_bytes()
+        self.membership.encode(&mut behind);
+        self.chain.blocks.encode(&mut behind);
+        self.chain.certified.encode(&mut behind);
+        self.frozen.encode(&mut behind);
+        Captured {
+            out,
+            books: self.epochs.clone(),
+            behind: behind.into_bytes(),
+        }
     }
 
     /// The ledger that a snapshot was made of.
@@ -153,34 +203,33 @@ impl Ledger {
                 Event::ContractRestored { contract, booked },
             ]
         });
-        let journals = self.epochs.iter().flat_map(move |(epoch, book)| {
-            let journals = book.journals.iter().filter(|(asset, _)| *asset != ROOT_HANDLE);
-            journals.map(move |(asset, journal)| self.image(*epoch, book, asset, journal))
-        });
-        let early = self.epochs.iter().flat_map(move |(epoch, book)| {
-            let waiting = book
-                .approvals
-                .iter()
-                .filter(|(asset, _)| !book.journals.contains(**asset));
-            waiting.flat_map(move |(asset, auditors)| {
-                auditors.iter().map(move |auditor| Event::Approved {
-                    asset: self.assets.id(*asset).clone(),
-                    epoch: *epoch,
-                    auditor: *auditor,
-                })
+        let journals = self
+            .epochs
+            .iter()
+            .flat_map(|(epoch, book)| self.book_events(*epoch, book));
+        added.chain(rules).chain(audits).chain(contracts).chain(journals)
+    }
+
+    /// The journals of a book, and approvals where there is no journal yet.
+    pub(crate) fn book_events<'a>(
+        &'a self,
+        epoch: Epoch,
+        book: &'a Book,
+    ) -> impl Iterator<Item = Event> + 'a {
+        let journals = book.journals.iter().filter(|(asset, _)| *asset != ROOT_HANDLE);
+        let images = journals.map(move |(asset, journal)| self.image(epoch, book, asset, journal));
+        let waiting = book
+            .approvals
+            .iter()
+            .filter(|(asset, _)| !book.journals.contains(**asset));
+        let early = waiting.flat_map(move |(asset, auditors)| {
+            auditors.iter().map(move |auditor| Event::Approved {
+                asset: self.assets.id(*asset).clone(),
+                epoch,
+                auditor: *auditor,
             })
         });
-        let rosters = self.rosters.iter().map(|(id, roster)| Event::RosterAdded {
-            roster: *id,
-            meters: Arc::clone(&roster.meters),
-        });
-        added
-            .chain(rosters)
-            .chain(rules)
-            .chain(audits)
-            .chain(contracts)
-            .chain(journals)
-            .chain(early)
+        images.chain(early)
     }
 
     fn image(&self, epoch: Epoch, book: &Book, asset: Handle, journal: &Journal) -> Event {
@@ -200,7 +249,7 @@ impl Ledger {
     }
 }
 
-fn inconsistent(what: &'static str) -> SnapshotError {
+pub(crate) fn inconsistent(what: &'static str) -> SnapshotError {
     SnapshotError::Inconsistent { what }
 }
 
@@ -220,14 +269,15 @@ fn decode(from: &mut Decoder<'_>) -> Result<Ledger, SnapshotError> {
         let meters = Arc::<[crate::AssetId]>::decode(from)?;
         ledger.rosters.insert(roster_id(&meters), Roster::new(meters));
     }
+    let bounds = ledger.bounds();
     let mut last = None;
     for _ in 0..from.count()? {
         let epoch = Epoch::decode(from)?;
         if last.replace(epoch).is_some_and(|last| last >= epoch) {
             return Err(inconsistent("order of epochs"));
         }
-        let book = decode_book(&ledger, epoch, from)?;
-        ledger.epochs.insert(epoch, book);
+        let book = decode_book(&ledger, bounds, epoch, from)?;
+        ledger.epochs.insert(epoch, Arc::new(book));
     }
     for (id, remembered) in BTreeMap::<EnvelopeRef, Remembered>::decode(from)? {
         ledger.nonces.remember(id, remembered);
@@ -235,6 +285,10 @@ fn decode(from: &mut Decoder<'_>) -> Result<Ledger, SnapshotError> {
     ledger.membership = Canonical::decode(from)?;
     let blocks: BTreeMap<u64, Block> = Canonical::decode(from)?;
     ledger.chain = Chain::restore(blocks, Canonical::decode(from)?).ok_or(inconsistent("blocks"))?;
+    ledger.frozen = Frozen::decode(from)?;
+    if ledger.epochs.keys().any(|epoch| ledger.frozen.contains(*epoch)) {
+        return Err(inconsistent("frozen epochs"));
+    }
     Ok(ledger)
 }
 
@@ -301,14 +355,16 @@ fn encode_book(book: &Book, out: &mut Encoder) {
     book.approvals.encode(out);
 }
 
-fn decode_book(ledger: &Ledger, epoch: Epoch, from: &mut Decoder<'_>) -> Result<Book, SnapshotError> {
+fn decode_book(
+    ledger: &Ledger,
+    bounds: Bounds,
+    epoch: Epoch,
+    from: &mut Decoder<'_>,
+) -> Result<Book, SnapshotError> {
     let mut book = Book::default();
-    let assets = ledger.assets.numbered().count();
     for _ in 0..from.count()? {
-        let stored = decode_stored(ledger, from)?;
-        let known =
-            (stored.from as usize) < assets && (stored.to as usize) < assets && stored.from != stored.to;
-        if !known || book.statements.last().is_some_and(|last| last.id >= stored.id) {
+        let stored = decode_stored(bounds, from)?;
+        if book.statements.last().is_some_and(|last| last.id >= stored.id) {
             return Err(inconsistent("statements"));
         }
         book.push(stored);
@@ -317,96 +373,71 @@ fn decode_book(ledger: &Ledger, epoch: Epoch, from: &mut Decoder<'_>) -> Result<
         let handle = Handle::decode(from)?;
         let frontier = Frontier::decode(from)?;
         let seals = Vec::<SealRecord>::decode(from)?;
-        let journal = book
-            .journals
-            .get_mut(handle)
-            .ok_or(inconsistent("seals without a journal"))?;
-        let watermark = usize::try_from(frontier.len()).map_err(|_| inconsistent("watermark"))?;
-        let dense = seals.iter().zip(0..).all(|(record, version)| {
-            let seal = &record.seal;
-            seal.version == version
-                && seal.epoch == epoch
-                && ledger.assets.handle(seal.asset.as_str()) == Some(handle)
-        });
-        let newest = seals
-            .last()
-            .is_some_and(|newest| newest.seal.watermark == frontier.len());
-        if !dense || !newest || watermark > journal.entries().len() || journal.is_sealed() {
+        let own = |record: &SealRecord| ledger.assets.handle(record.seal.asset.as_str()) == Some(handle);
+        if !seals.iter().all(own) {
             return Err(inconsistent("seals"));
         }
-        if !book.restore_prefix(handle, watermark, frontier, seals) {
-            return Err(inconsistent("seals"));
-        }
+        restore_seals(&mut book, handle, epoch, frontier, seals)?;
     }
     book.approvals = BTreeMap::<Handle, BTreeSet<_>>::decode(from)?;
-    if book.approvals.keys().any(|handle| *handle as usize >= assets) {
+    if book.approvals.keys().any(|handle| *handle >= bounds.assets) {
         return Err(inconsistent("approvals"));
     }
     Ok(book)
 }
 
-fn encode_stored(stored: &Stored, out: &mut Encoder) {
-    out.uint(stored.id.index);
-    for number in [stored.id.position, stored.from, stored.to] {
-        out.raw(&number.to_be_bytes());
+/// Gives a journal its sealed part.
+pub(crate) fn restore_seals(
+    book: &mut Book,
+    asset: Handle,
+    epoch: Epoch,
+    frontier: Frontier,
+    seals: Vec<SealRecord>,
+) -> Result<(), SnapshotError> {
+    let journal = book
+        .journals
+        .get(asset)
+        .ok_or(inconsistent("seals without a journal"))?;
+    let watermark = usize::try_from(frontier.len()).map_err(|_| inconsistent("watermark"))?;
+    let dense = seals
+        .iter()
+        .zip(0..)
+        .all(|(record, version)| record.seal.version == version && record.seal.epoch == epoch);
+    let newest = seals
+        .last()
+        .is_some_and(|newest| newest.seal.watermark == frontier.len());
+    if !dense || !newest || watermark > journal.entries().len() || journal.is_sealed() {
+        return Err(inconsistent("seals"));
     }
-    out.int(stored.energy);
-    out.int(stored.co2);
-    let (kind, number) = match stored.tag {
-        Tag::Metered {
-            meter: MeterSide::From,
-            label,
-        } => (0, label),
-        Tag::Metered {
-            meter: MeterSide::To,
-            label,
-        } => (1, label),
-        Tag::Residual => (2, 0),
-        Tag::Contract { contract } => (3, contract),
-        Tag::Counter { contract } => (4, contract),
-    };
-    out.byte(kind);
-    out.raw(&number.to_be_bytes());
+    match book.restore_prefix(asset, watermark, frontier, seals) {
+        true => Ok(()),
+        false => Err(inconsistent("seals")),
+    }
 }
 
-fn decode_stored(ledger: &Ledger, from: &mut Decoder<'_>) -> Result<Stored, SnapshotError> {
+fn encode_stored(stored: &Stored, out: &mut Encoder) {
+    let row = Row::of(stored);
+    out.uint(row.index);
+    for number in [row.position, row.from, row.to] {
+        out.raw(&number.to_be_bytes());
+    }
+    out.int(row.energy);
+    out.int(row.co2eq);
+    out.byte(row.kind);
+    out.raw(&row.subject.to_be_bytes());
+}
+
+fn decode_stored(bounds: Bounds, from: &mut Decoder<'_>) -> Result<Stored, SnapshotError> {
     let number = |from: &mut Decoder<'_>| from.array().map(u32::from_be_bytes);
-    let id = StatementId {
+    let row = Row {
         index: from.uint()?,
         position: number(from)?,
+        from: number(from)?,
+        to: number(from)?,
+        energy: from.int()?,
+        co2eq: from.int()?,
+        kind: from.byte()?,
+        subject: number(from)?,
     };
-    let (source, target) = (number(from)?, number(from)?);
-    let (energy, co2) = (from.int()?, from.int()?);
-    let (kind, subject) = (from.byte()?, number(from)?);
-    let tag = match kind {
-        0 => Tag::Metered {
-            meter: MeterSide::From,
-            label: subject,
-        },
-        1 => Tag::Metered {
-            meter: MeterSide::To,
-            label: subject,
-        },
-        2 => Tag::Residual,
-        3 => Tag::Contract { contract: subject },
-        4 => Tag::Counter { contract: subject },
-        _ => return Err(inconsistent("kind of a statement")),
-    };
-    let subjects = match tag {
-        Tag::Metered { .. } => ledger.labels.all().len(),
-        Tag::Residual => 1,
-        Tag::Contract { .. } | Tag::Counter { .. } => ledger.contracts.numbered().count(),
-    };
-    let figures = (0..=MAX_FIGURE).contains(&energy) && (-MAX_FIGURE..=MAX_FIGURE).contains(&co2);
-    if subject as usize >= subjects || !figures {
-        return Err(inconsistent("statements"));
-    }
-    Ok(Stored {
-        id,
-        energy,
-        co2,
-        from: source,
-        to: target,
-        tag,
-    })
+    row.stored(bounds).ok_or(inconsistent("statements"))
 }

@@ -46,7 +46,7 @@ impl Scheduler {
             let ledger = self.gateway.ledger().read();
             let Some(epoch_ms) = ledger.epoch_ms() else { return };
             let due = ledger
-                .epochs()
+                .unfrozen_epochs()
                 .take_while(|epoch| due(*epoch, epoch_ms, self.grace_epochs, ledger.now()));
             due.map(|epoch| (epoch, ledger.open_assets(epoch)))
                 .filter(|(_, open)| !open.is_empty())
