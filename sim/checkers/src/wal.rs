@@ -341,7 +341,7 @@ pub fn snapshot(disk: &dyn Platter, index: u64) -> Option<SnapshotFile> {
     const HEAD: usize = 68;
     let path = format!("snapshot/{index:020}.snap");
     let head = disk.read(&path, 0, HEAD);
-    if head.len() != HEAD || !head.starts_with(b"GRIDSNP\x01") {
+    if head.len() != HEAD || !head.starts_with(b"GRIDSNP\x02") {
         return None;
     }
     let mut fields = Fields(head.get(48..)?.to_vec().into());

@@ -204,7 +204,7 @@ fn every_flipped_bit_ends_the_log_there() {
 #[test]
 fn snapshots_are_whole_or_absent() {
     let body = b"the machine's bytes";
-    let mut file = b"GRIDSNP\x01".to_vec();
+    let mut file = b"GRIDSNP\x02".to_vec();
     file.extend([7; 40]);
     file.extend(3_u32.to_be_bytes());
     file.extend((body.len() as u64).to_be_bytes());
