@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
+use ledger::frozen::FreezePolicy;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -40,6 +41,8 @@ pub struct Cluster {
     pub limits: Limits,
     /// Sealing by the scheduler.
     pub seal: Sealing,
+    /// What leaves memory.
+    pub archive: Archiving,
 }
 
 /// One node of the cluster file.
@@ -109,6 +112,35 @@ pub struct Sealing {
     pub auto: bool,
     /// Whole epochs it waits after an epoch's end.
     pub grace_epochs: u64,
+}
+
+/// What leaves memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Archiving {
+    /// Sealed epochs that are older than so many go into files.
+    pub after_epochs: u64,
+    /// And the oldest, while more than so many seals are in memory.
+    pub keep_seals: usize,
+}
+
+impl Archiving {
+    /// The same in the ledger's words.
+    pub(crate) fn policy(&self) -> FreezePolicy {
+        FreezePolicy {
+            after_epochs: self.after_epochs,
+            keep_seals: self.keep_seals,
+        }
+    }
+}
+
+impl Default for Archiving {
+    fn default() -> Self {
+        Self {
+            after_epochs: 96,
+            keep_seals: 250_000,
+        }
+    }
 }
 
 impl Default for Timing {
@@ -232,6 +264,7 @@ impl Cluster {
             log: file.log.into_inner(),
             limits: file.limits.into_inner(),
             seal: file.seal,
+            archive: file.archive,
         })
     }
 
@@ -265,6 +298,8 @@ struct File {
     limits: Spanned<Limits>,
     #[serde(default)]
     seal: Sealing,
+    #[serde(default)]
+    archive: Archiving,
 }
 
 #[derive(Deserialize)]
@@ -512,6 +547,7 @@ mod tests {
         assert_eq!(bare.log, shipped.log);
         assert_eq!(bare.limits, shipped.limits);
         assert_eq!(bare.seal, shipped.seal);
+        assert_eq!(bare.archive, shipped.archive);
         assert_eq!(bare.epoch_ms, 3_600_000);
         assert!(!bare.development, "development is never a default");
     }

@@ -25,6 +25,7 @@ macro_rules! planted {
 pub(crate) mod actors;
 pub mod alarm;
 pub mod api;
+pub mod archive;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -2,9 +2,10 @@
 //!
 //! It is the only place that changes the ledger. Outcomes go to whoever waits here, entries and what they did go
 //! to the actors. It never waits and never fails: what can't be decoded is refused by the ledger, on every node
-//! alike.
+//! alike, and what lies in the archive was fetched before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,11 +14,12 @@ use ed25519_dalek::SigningKey;
 use ledger::roster::Row;
 use ledger::{Action, Applied, Body, Digest, Entry, Ledger, NodeId, Outcome, Refusal, Wh};
 use parking_lot::RwLock;
-use raft::{Capture, Committed, Payload, RestoreError, StateMachine};
+use raft::{Attachments, BoxFuture, Capture, Committed, Payload, RestoreError, StateMachine};
 use tokio::sync::{mpsc, watch};
 
 use crate::actors::{Fed, Origin};
 use crate::alarm::Alarms;
+use crate::archive::{Archive, attachment};
 use crate::gateway::{Receipt, Waiters, sign_envelope};
 
 /// Blocks of which contradicting signatures are counted.
@@ -30,6 +32,9 @@ pub(crate) struct Machine {
     pub(crate) actors: mpsc::UnboundedSender<Fed>,
     pub(crate) backlog: Arc<AtomicU64>,
     pub(crate) alarms: Alarms,
+    pub(crate) archive: Arc<Archive>,
+    /// Entries that were decoded to see what they need, with their indices.
+    pub(crate) decoded: VecDeque<(u64, Entry)>,
     /// The genesis this node was started with.
     pub(crate) cluster: Digest,
     /// Set once the log turns out to be another cluster's.
@@ -43,8 +48,17 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    fn entry(&mut self, ledger: &mut Ledger, index: u64, bytes: &Bytes) {
-        let entry = match Entry::decode(bytes) {
+    /// The entry in these bytes; most have been decoded already.
+    fn decode(&mut self, index: u64, bytes: &Bytes) -> Result<Entry, ledger::canonical::DecodeError> {
+        match self.decoded.pop_front() {
+            Some((known, entry)) if known == index => Ok(entry),
+            _ => Entry::decode(bytes),
+        }
+    }
+
+    /// Applies an entry; says whether blocks became certified by it.
+    fn entry(&mut self, ledger: &mut Ledger, index: u64, bytes: &Bytes) -> bool {
+        let entry = match self.decode(index, bytes) {
             #[cfg(feature = "planted")]
             Ok(mut entry) if planted!("clock-in-apply") => {
                 entry.at = self.clock.now();
@@ -54,7 +68,7 @@ impl Machine {
             Err(error) => {
                 tracing::warn!(index, %error, "an entry that is none");
                 ledger.apply_raw(index, bytes);
-                return;
+                return false;
             }
         };
         let applied = match &self.corrupt {
@@ -74,10 +88,12 @@ impl Machine {
                 now: applied.now,
             });
         }
+        let certified = !applied.certified.is_empty();
         self.feed(Fed::Applied {
             entry: Arc::new(entry),
             applied: Arc::new(applied),
         });
+        certified
     }
 
     fn feed(&self, fed: Fed) {
@@ -132,21 +148,60 @@ impl Machine {
 }
 
 impl StateMachine for Machine {
+    /// Decodes the entries and fetches what they need from the archive.
+    fn prepare(&mut self, batch: &[Committed]) -> Option<BoxFuture<'static, io::Result<()>>> {
+        self.decoded.clear();
+        let shared = Arc::clone(&self.ledger);
+        let ledger = shared.read();
+        self.archive.hold_still();
+        if ledger.frozen().next().is_none() {
+            return None;
+        }
+        let mut needed = BTreeSet::new();
+        for committed in batch {
+            if let Payload::App(bytes) = &committed.payload
+                && let Ok(entry) = Entry::decode(bytes)
+            {
+                needed.append(&mut ledger.needs(&entry));
+                self.decoded.push_back((committed.index, entry));
+            }
+        }
+        let archive = Arc::clone(&self.archive);
+        (!needed.is_empty()).then(|| -> BoxFuture<'static, _> {
+            Box::pin(async move { archive.thaw(needed).await })
+        })
+    }
+
     fn apply(&mut self, batch: Vec<Committed>) {
         let shared = Arc::clone(&self.ledger);
         let mut ledger = shared.write();
+        let mut certified = false;
         for committed in batch {
             match committed.payload {
-                Payload::App(bytes) => self.entry(&mut ledger, committed.index, &bytes),
+                Payload::App(bytes) => certified |= self.entry(&mut ledger, committed.index, &bytes),
                 Payload::Membership(configs) => ledger.apply_membership(committed.index, configs),
                 Payload::Blank => ledger.apply_blank(committed.index),
             }
         }
+        self.archive.applied(certified);
     }
 
     fn snapshot(&mut self) -> Capture {
-        let bytes = Bytes::from(self.ledger.read().snapshot());
-        Capture::new(move || bytes)
+        let ledger = self.ledger.read();
+        let captured = ledger.capture();
+        let files = ledger.frozen().flat_map(|(_, files)| files);
+        Capture {
+            encode: Box::new(move || captured.encode().into()),
+            attachments: files.map(attachment).collect(),
+        }
+    }
+
+    fn attachments(&self) -> Option<Attachments> {
+        Some(self.archive.attachments().clone())
+    }
+
+    fn attached(&self) -> BTreeSet<String> {
+        self.ledger.read().files().map(|file| file.name.clone()).collect()
     }
 
     fn restore(&mut self, snapshot: Bytes, index: u64) -> Result<(), RestoreError> {
@@ -181,6 +236,7 @@ impl StateMachine for Machine {
             }
         }
         self.feed(Fed::Restored(origin));
+        self.archive.restored();
         Ok(())
     }
 }

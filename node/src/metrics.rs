@@ -84,6 +84,10 @@ struct Gauges {
     certified: Number,
     uncertified: Number,
     now: Number,
+    archived_epochs: Number,
+    archived_bytes: Number,
+    archive_loads: Number,
+    archive_thaws: Number,
 }
 
 impl Default for Metrics {
@@ -158,6 +162,26 @@ impl Metrics {
                 &gauges.uncertified,
             ),
             (
+                "archived_epochs",
+                "Epochs that lie in files instead of memory",
+                &gauges.archived_epochs,
+            ),
+            (
+                "archived_bytes",
+                "Bytes of those files",
+                &gauges.archived_bytes,
+            ),
+            (
+                "archive_loads",
+                "Epochs read from files since the start",
+                &gauges.archive_loads,
+            ),
+            (
+                "archive_thaws",
+                "Epochs that came back into memory for late values since the start",
+                &gauges.archive_thaws,
+            ),
+            (
                 "ledger_now_milliseconds",
                 "The ledger's time, since 1970",
                 &gauges.now,
@@ -208,6 +232,11 @@ impl Metrics {
         gauges.backlog.set(status.backlog);
         gauges.syncs.set(status.disk.syncs);
         gauges.written.set(status.disk.bytes);
+        let archive = backend.archive();
+        gauges.archived_epochs.set(archive.epochs);
+        gauges.archived_bytes.set(archive.bytes);
+        gauges.archive_loads.set(archive.loads);
+        gauges.archive_thaws.set(archive.thaws);
         let ledger = backend.ledger().read();
         gauges.applied.set(ledger.applied().unwrap_or(0));
         gauges.now.set(ledger.now().get());

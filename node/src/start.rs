@@ -4,7 +4,7 @@
 //! the HTTP port; then it takes part. Everything it spawns ends with the returned [`Node`]'s shutdown, or with
 //! the runtime, as in a crash.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -13,12 +13,13 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use ledger::{Genesis, Ledger, NodeId, PublicKey};
 use parking_lot::RwLock;
-use raft::{PeerAddr, Replica, Role};
+use raft::{Attachments, PeerAddr, Replica, Role};
 use tokio::sync::{mpsc, watch};
 
 use crate::actors::{self, Record};
 use crate::alarm::Alarms;
 use crate::api;
+use crate::archive::Archive;
 use crate::config::Cluster;
 use crate::gateway::{self, Batcher, Gateway, Inner, Peers, Waiters};
 use crate::listen::HttpListener;
@@ -112,8 +113,18 @@ pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError>
     let backlog = Arc::new(AtomicU64::new(0));
     let (fed, feed) = mpsc::unbounded_channel();
     let (foreign, foreign_seen) = watch::channel(None);
+    let archive = Arc::new(Archive::new(
+        Arc::clone(&ledger),
+        Attachments::new(Arc::clone(&seams.disk)),
+        cluster.archive.policy(),
+        cluster_id,
+        fed.downgrade(),
+        Arc::clone(&backlog),
+    ));
     let machine = Machine {
         ledger: Arc::clone(&ledger),
+        archive: Arc::clone(&archive),
+        decoded: VecDeque::new(),
         waiters: Arc::clone(&waiters),
         actors: fed,
         backlog: Arc::clone(&backlog),
@@ -152,6 +163,7 @@ pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError>
             node_key,
             gateway_key,
             ledger,
+            archive,
             alarms,
             waiters,
             backlog,
@@ -179,6 +191,7 @@ struct Parts {
     node_key: SigningKey,
     gateway_key: Option<SigningKey>,
     ledger: Arc<RwLock<Ledger>>,
+    archive: Arc<Archive>,
     alarms: Alarms,
     waiters: Arc<Waiters>,
     backlog: Arc<AtomicU64>,
@@ -202,6 +215,7 @@ async fn finish(
         node_key,
         gateway_key,
         ledger,
+        archive,
         alarms,
         waiters,
         backlog,
@@ -236,6 +250,7 @@ async fn finish(
     let gateway = Gateway::new(Inner {
         replica: replica.clone(),
         ledger: Arc::clone(&ledger),
+        archive: Arc::clone(&archive),
         cluster: cluster_id,
         created: genesis.created,
         node_key: node_key.clone(),
@@ -267,6 +282,14 @@ async fn finish(
         alarmed: alarms.watch(),
     };
     tokio::spawn(batcher.run());
+    let mut status = replica.watch_status();
+    let archivist = Arc::clone(&archive);
+    tokio::spawn(async move {
+        tokio::select! {
+            () = archivist.run() => {}
+            _ = status.wait_for(|status| status.role == Role::Stopped) => {}
+        }
+    });
     tokio::spawn(membership::run(gateway.clone()));
     tokio::spawn(resign_when_alarmed(replica.clone(), alarms.clone()));
     let learner = gateway.clone();

@@ -284,7 +284,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
         };
         let capture = aside(|| applied.machine.snapshot());
         let names = capture.attachments.iter().map(|a| a.name.clone());
-        let held = self.shelf.attachments.hold_now(names);
+        let held = self.shelf.attachments.hold(names);
         Builder {
             capture: Mutex::new(Some((capture, held))),
             meta,

@@ -146,8 +146,8 @@ impl Attachments {
         error
     }
 
-    /// Keeps these names from being swept. For names that something refers to at this moment.
-    pub(crate) fn hold_now(&self, names: impl IntoIterator<Item = String>) -> Hold {
+    /// Keeps these names from being swept. For names that the machine or the newest snapshot refers to at this moment.
+    pub fn hold(&self, names: impl IntoIterator<Item = String>) -> Hold {
         let names: Vec<String> = names.into_iter().collect();
         let mut held = self.0.held.lock();
         for name in &names {
@@ -161,9 +161,9 @@ impl Attachments {
     }
 
     /// Keeps a name from being swept, from before or after any sweep on.
-    async fn hold(&self, name: &str) -> Hold {
+    async fn hold_between_sweeps(&self, name: &str) -> Hold {
         let _between = self.0.sweeping.lock().await;
-        self.hold_now([name.to_owned()])
+        self.hold([name.to_owned()])
     }
 
     /// Writes a file and makes it durable. It stays as long as the hold; refer to it before you drop that.
@@ -206,7 +206,7 @@ impl Attachments {
     /// What the disk says, or that the name is none.
     pub(crate) async fn begin(&self, attachment: Attachment) -> io::Result<Draft> {
         let path = attachment.path()?;
-        let hold = self.hold(&attachment.name).await;
+        let hold = self.hold_between_sweeps(&attachment.name).await;
         let number = self.0.drafts.fetch_add(1, Ordering::Relaxed);
         let draft = format!("{DIR}/{number}{DRAFT}");
         let file = self.0.disk.open(&draft, true).await?;
@@ -228,7 +228,7 @@ impl Attachments {
     /// What the disk says, or that the name is none.
     pub(crate) async fn keep(&self, attachment: &Attachment) -> io::Result<Option<Hold>> {
         let path = attachment.path()?;
-        let hold = self.hold(&attachment.name).await;
+        let hold = self.hold_between_sweeps(&attachment.name).await;
         let file = match self.0.disk.open(&path, false).await {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -307,7 +307,9 @@ impl Draft {
             return Err(bad(&self.path, "the bytes are not those announced"));
         }
         let disk = &self.hold.attachments.0.disk;
-        self.file.sync().await?;
+        if !planted!("attachment-not-synced") {
+            self.file.sync().await?;
+        }
         disk.rename(&self.draft, &self.path).await?;
         disk.sync_dir(DIR).await?;
         Ok(self.hold)

@@ -3,7 +3,6 @@
 //! openraft draws its randomness, and the seeds of the tasks it spawns, from a task-local; a task without one
 //! would panic there. So every task of ours is spawned through [`Seeds`], which hands each a seed of its own.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use checkers::oracle::digest::Hash;
 use checkers::oracle::entry::{Key, Nonce};
 use checkers::oracle::model;
@@ -9,6 +10,7 @@ use checkers::subject::{Applied, Subject, Told};
 use ledger::certificate::{self, Proof};
 use ledger::{EnvelopeRef, Event, Ledger, Outcome, PublicKey, Refusal, Statement};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 /// The ledger that every node runs.
 pub(crate) struct Product(pub(crate) Ledger);
@@ -22,6 +24,28 @@ impl Subject for Product {
         Ledger::restore(snapshot)
             .map(Product)
             .map_err(|error| error.to_string())
+    }
+
+    /// Thaws whatever lies in files, so that nothing is out of sight.
+    fn restore_with(snapshot: &[u8], file: &dyn Fn(&str) -> Option<Bytes>) -> Result<Self, String> {
+        let Product(mut ledger) = Product::restore(snapshot)?;
+        let frozen: Vec<_> = ledger
+            .frozen()
+            .map(|(epoch, files)| (epoch, files.to_vec()))
+            .collect();
+        for (epoch, files) in frozen {
+            let mut contents = Vec::new();
+            for of in &files {
+                let content = file(&of.name).ok_or_else(|| format!("archive/{} is not durable", of.name))?;
+                if Sha256::digest(&content)[..] != of.digest.0 {
+                    return Err(format!("archive/{} is not what the snapshot refers to", of.name));
+                }
+                contents.push(content);
+            }
+            let frozen = gridseal::archive::decode(epoch, ledger.bounds(), &contents);
+            ledger.thaw(&frozen.map_err(|error| format!("epoch {epoch}: {error}"))?);
+        }
+        Ok(Product(ledger))
     }
 
     fn apply_blank(&mut self, index: u64) {

@@ -14,21 +14,28 @@
 //!
 //! Absent on purpose: files, and any notion of their format.
 
+mod epoch;
+mod present;
+mod row;
+
+pub use epoch::FrozenEpoch;
+pub use row::{Row, SealRow};
+
+use self::present::Present;
 use crate::action::Action;
-use crate::asset::{Handle, ROOT_HANDLE};
+use crate::asset::{AssetId, Handle, ROOT_HANDLE};
 use crate::canonical::{Canonical, Decoder, Encoder, canonical_struct};
+use crate::contract::Terms;
 use crate::digest::Digest;
 use crate::entry::{Body, Entry};
 use crate::event::Event;
-use crate::journal::{Book, SealRecord, Stored, Tag};
-use crate::key::PublicKey;
+use crate::journal::Book;
 use crate::ledger::Ledger;
-use crate::merkle::Frontier;
-use crate::snapshot::{Bounds, SnapshotError, inconsistent, restore_seals};
-use crate::statement::{MeterSide, Statement, StatementId};
-use crate::units::{Epoch, MAX_FIGURE};
+use crate::snapshot::{SnapshotError, inconsistent};
+use crate::statement::Label;
+use crate::units::Epoch;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Bound, Range};
+use std::ops::Bound;
 use std::sync::{Arc, Weak};
 
 /// A file in which a part of a frozen epoch lies.
@@ -54,336 +61,6 @@ pub struct FreezePolicy {
     pub keep_seals: usize,
 }
 
-/// A statement as files hold it: names as the ledger's numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The index of the entry that booked it.
-    pub index: u64,
-    /// Its position within that.
-    pub position: u32,
-    /// Who delivers.
-    pub from: u32,
-    /// Who receives.
-    pub to: u32,
-    /// In watt-hours.
-    pub energy: i64,
-    /// In grams.
-    pub co2eq: i64,
-    /// 0 metered, the meter delivers; 1 metered, it draws; 2 residual; 3 contract; 4 counter.
-    pub kind: u8,
-    /// The number of the label or contract.
-    pub subject: u32,
-}
-
-impl Row {
-    pub(crate) fn of(stored: &Stored) -> Row {
-        let (kind, subject) = match stored.tag {
-            Tag::Metered {
-                meter: MeterSide::From,
-                label,
-            } => (0, label),
-            Tag::Metered {
-                meter: MeterSide::To,
-                label,
-            } => (1, label),
-            Tag::Residual => (2, 0),
-            Tag::Contract { contract } => (3, contract),
-            Tag::Counter { contract } => (4, contract),
-        };
-        Row {
-            index: stored.id.index,
-            position: stored.id.position,
-            from: stored.from,
-            to: stored.to,
-            energy: stored.energy,
-            co2eq: stored.co2,
-            kind,
-            subject,
-        }
-    }
-
-    /// The statement as it is stored, if it is one of this ledger's.
-    pub(crate) fn stored(&self, bounds: Bounds) -> Option<Stored> {
-        let number = self.subject;
-        let (tag, subjects) = match self.kind {
-            0 | 1 => {
-                let meter = if self.kind == 0 {
-                    MeterSide::From
-                } else {
-                    MeterSide::To
-                };
-                (Tag::Metered { meter, label: number }, bounds.labels)
-            }
-            2 => (Tag::Residual, 1),
-            3 => (Tag::Contract { contract: number }, bounds.contracts),
-            4 => (Tag::Counter { contract: number }, bounds.contracts),
-            _ => return None,
-        };
-        let known = number < subjects
-            && self.from < bounds.assets
-            && self.to < bounds.assets
-            && self.from != self.to
-            && (0..=MAX_FIGURE).contains(&self.energy)
-            && (-MAX_FIGURE..=MAX_FIGURE).contains(&self.co2eq);
-        known.then_some(Stored {
-            id: StatementId {
-                index: self.index,
-                position: self.position,
-            },
-            energy: self.energy,
-            co2: self.co2eq,
-            from: self.from,
-            to: self.to,
-            tag,
-        })
-    }
-}
-
-/// A seal as files hold it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SealRow {
-    /// The number of its asset.
-    pub asset: u32,
-    /// The seal.
-    pub record: SealRecord,
-    /// The Merkle frontier over its watermark, where it is the newest.
-    pub frontier: Option<Frontier>,
-}
-
-/// An epoch's book outside of the ledger.
-#[derive(Clone, Debug)]
-pub struct FrozenEpoch {
-    epoch: Epoch,
-    pub(crate) book: Arc<Book>,
-    /// The blocks in which it has seals: how many, and all leaves of each.
-    blocks: BTreeMap<u64, (u32, Vec<Digest>)>,
-    /// What contracts booked.
-    booked: BTreeMap<u32, i128>,
-    present: Present,
-}
-
-impl FrozenEpoch {
-    fn new(epoch: Epoch, book: Arc<Book>) -> FrozenEpoch {
-        FrozenEpoch {
-            epoch,
-            book,
-            blocks: BTreeMap::new(),
-            booked: BTreeMap::new(),
-            present: Present::default(),
-        }
-    }
-
-    /// Which.
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    /// How many statements it has.
-    pub fn len(&self) -> usize {
-        self.book.statements.len()
-    }
-
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.book.statements.is_empty()
-    }
-
-    /// Finds out what letting go of it takes. Costs the length of the book.
-    #[must_use]
-    pub fn survey(mut self) -> FrozenEpoch {
-        for stored in &self.book.statements {
-            if let Tag::Contract { contract } = stored.tag {
-                *self.booked.entry(contract).or_default() += i128::from(stored.energy);
-            }
-        }
-        for (handle, journal) in self.book.journals.iter() {
-            self.present.add(handle);
-            for record in journal.seals() {
-                self.blocks.entry(record.index).or_default().0 += 1;
-            }
-        }
-        self
-    }
-
-    /// Its statements, in booking order.
-    pub fn rows(&self) -> impl ExactSizeIterator<Item = Row> + '_ {
-        self.book.statements.iter().map(Row::of)
-    }
-
-    /// Its seals, by the number of the asset and by version.
-    pub fn seals(&self) -> impl Iterator<Item = SealRow> + '_ {
-        let sealed = self
-            .book
-            .journals
-            .iter()
-            .filter_map(|(handle, journal)| Some((handle, journal.prefix.as_ref()?)));
-        sealed.flat_map(|(asset, prefix)| {
-            let newest = prefix.seals.len() - 1;
-            prefix
-                .seals
-                .iter()
-                .enumerate()
-                .map(move |(version, record)| SealRow {
-                    asset,
-                    record: record.clone(),
-                    frontier: (version == newest).then(|| prefix.frontier.clone()),
-                })
-        })
-    }
-
-    /// What statements and seals don't tell: approvals, and the leaves of blocks that have other epochs' seals as well.
-    pub fn rest(&self) -> Vec<u8> {
-        let mut out = Encoder::new();
-        self.book.approvals.encode(&mut out);
-        let mixed = || {
-            let blocks = self.blocks.iter();
-            blocks.filter(|(_, (own, leaves))| leaves.len() != *own as usize)
-        };
-        out.count(mixed().count());
-        for (index, (_, leaves)) in mixed() {
-            index.encode(&mut out);
-            leaves.encode(&mut out);
-        }
-        out.into_bytes()
-    }
-
-    /// The same epoch from what files hold of it.
-    ///
-    /// # Errors
-    /// [`SnapshotError`] if it contradicts itself or the ledger's bounds.
-    pub fn restore(
-        bounds: Bounds,
-        epoch: Epoch,
-        rows: impl Iterator<Item = Row>,
-        seals: impl Iterator<Item = SealRow>,
-        rest: &[u8],
-    ) -> Result<FrozenEpoch, SnapshotError> {
-        let mut book = Book::default();
-        for row in rows {
-            let stored = row.stored(bounds).ok_or(inconsistent("statements"))?;
-            if book.statements.last().is_some_and(|last| last.id >= stored.id) {
-                return Err(inconsistent("statements"));
-            }
-            book.push(stored);
-        }
-        let mut own: BTreeMap<u64, BTreeMap<u32, Digest>> = BTreeMap::new();
-        let mut versions = Vec::new();
-        for SealRow {
-            asset,
-            record,
-            frontier,
-        } in seals
-        {
-            let leaves = own.entry(record.index).or_default();
-            leaves.insert(record.leaf, record.digest);
-            versions.push(record);
-            if let Some(frontier) = frontier {
-                let seals = std::mem::take(&mut versions);
-                restore_seals(&mut book, asset, epoch, frontier, seals)?;
-            }
-        }
-        if !versions.is_empty() {
-            return Err(inconsistent("seals without a newest"));
-        }
-        let mut from = Decoder::new(rest);
-        book.approvals = BTreeMap::<Handle, BTreeSet<PublicKey>>::decode(&mut from)?;
-        if book.approvals.keys().any(|handle| *handle >= bounds.assets) {
-            return Err(inconsistent("approvals"));
-        }
-        let mut mixed = BTreeMap::new();
-        for _ in 0..from.count()? {
-            mixed.insert(u64::decode(&mut from)?, Vec::<Digest>::decode(&mut from)?);
-        }
-        from.finish()?;
-        let mut frozen = FrozenEpoch::new(epoch, Arc::new(book)).survey();
-        for (index, (_, leaves)) in &mut frozen.blocks {
-            let own = own.remove(index).unwrap_or_default();
-            *leaves = match mixed.remove(index) {
-                Some(all) => all,
-                // All of them are this epoch's, so they are there from 0 on.
-                None if own.keys().copied().eq((0..).take(own.len())) => own.into_values().collect(),
-                None => return Err(inconsistent("leaves of a block")),
-            };
-        }
-        Ok(frozen)
-    }
-}
-
-/// Which assets have a journal: a bit each, in pages that epochs share where they are alike.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Present {
-    pages: Vec<Option<Arc<Page>>>,
-}
-
-const WORDS: usize = 64;
-type Page = [u64; WORDS];
-
-impl Present {
-    fn place(handle: Handle) -> (usize, usize, u64) {
-        let handle = handle as usize;
-        (handle / (WORDS * 64), handle / 64 % WORDS, 1 << (handle % 64))
-    }
-
-    fn add(&mut self, handle: Handle) {
-        let (page, word, bit) = Present::place(handle);
-        if self.pages.len() <= page {
-            self.pages.resize(page + 1, None);
-        }
-        let page = self.pages[page].get_or_insert_with(|| Arc::new([0; WORDS]));
-        Arc::make_mut(page)[word] |= bit;
-    }
-
-    fn contains(&self, handle: Handle) -> bool {
-        let (page, word, bit) = Present::place(handle);
-        matches!(self.pages.get(page), Some(Some(page)) if page[word] & bit != 0)
-    }
-
-    /// Takes over the pages of another that are the same.
-    fn share(&mut self, other: &Present) {
-        for (page, theirs) in self.pages.iter_mut().zip(&other.pages) {
-            if page == theirs {
-                page.clone_from(theirs);
-            }
-        }
-    }
-
-    fn encode(&self, before: Option<&Present>, out: &mut Encoder) {
-        out.count(self.pages.len());
-        for (place, page) in self.pages.iter().enumerate() {
-            match page {
-                None => out.byte(0),
-                page if before.and_then(|before| before.pages.get(place)) == Some(page) => out.byte(1),
-                Some(page) => {
-                    out.byte(2);
-                    page.iter().for_each(|word| out.raw(&word.to_be_bytes()));
-                }
-            }
-        }
-    }
-
-    fn decode(before: Option<&Present>, from: &mut Decoder<'_>) -> Result<Present, SnapshotError> {
-        let mut pages = Vec::new();
-        for place in 0..from.count()? {
-            pages.push(match from.byte()? {
-                0 => None,
-                1 => match before.and_then(|before| before.pages.get(place)) {
-                    Some(page) => page.clone(),
-                    None => return Err(inconsistent("pages of a frozen epoch")),
-                },
-                2 => {
-                    let mut page = [0; WORDS];
-                    for word in &mut page {
-                        *word = u64::from_be_bytes(from.array()?);
-                    }
-                    Some(Arc::new(page))
-                }
-                _ => return Err(inconsistent("pages of a frozen epoch")),
-            });
-        }
-        Ok(Present { pages })
-    }
-}
-
 /// A frozen epoch as the ledger knows it.
 #[derive(Debug)]
 struct Away {
@@ -401,8 +78,6 @@ pub(crate) struct Frozen {
     shown: Vec<Epoch>,
     /// Books that were thawed and haven't changed since: they lie in these files already.
     clean: BTreeMap<Epoch, (Weak<Book>, Vec<ArchiveFile>)>,
-    /// Epochs that stay, for an entry that needs them is about to be applied.
-    pinned: BTreeSet<Epoch>,
     /// How many seals of each block are in frozen epochs; its leaves are away where all are.
     leaves: BTreeMap<u64, u32>,
 }
@@ -471,7 +146,7 @@ impl Ledger {
             if !aged && seals <= policy.keep_seals {
                 return None;
             }
-            if self.can_freeze(*epoch, book) {
+            if self.can_freeze(book) {
                 return Some(*epoch);
             }
             // What can't go doesn't drive out younger ones.
@@ -480,16 +155,16 @@ impl Ledger {
         None
     }
 
-    fn can_freeze(&self, epoch: Epoch, book: &Book) -> bool {
+    fn can_freeze(&self, book: &Book) -> bool {
         let closed = book.open.handles().all(|handle| handle == ROOT_HANDLE);
         let certified = Some(book.newest_block) <= self.chain.certified;
-        book.sealed > 0 && closed && certified && !self.frozen.pinned.contains(&epoch)
+        book.sealed > 0 && closed && certified
     }
 
     /// Lends the book of an epoch that can be frozen. To be surveyed before anything else.
     pub fn share(&self, epoch: Epoch) -> Option<FrozenEpoch> {
         let book = self.epochs.get(&epoch)?;
-        self.can_freeze(epoch, book)
+        self.can_freeze(book)
             .then(|| FrozenEpoch::new(epoch, Arc::clone(book)))
     }
 
@@ -516,7 +191,7 @@ impl Ledger {
         let fits = self
             .epochs
             .get(&epoch)
-            .is_some_and(|book| Arc::ptr_eq(book, &frozen.book) && self.can_freeze(epoch, book));
+            .is_some_and(|book| Arc::ptr_eq(book, &frozen.book) && self.can_freeze(book));
         if !fits {
             return false;
         }
@@ -626,11 +301,6 @@ impl Ledger {
         needed
     }
 
-    /// Keeps these epochs, and no others, from being frozen.
-    pub fn pin(&mut self, epochs: BTreeSet<Epoch>) {
-        self.frozen.pinned = epochs;
-    }
-
     /// Where an epoch lies that can't be read at this moment; `None` if it can be.
     pub fn absent(&self, epoch: Epoch) -> Option<&[ArchiveFile]> {
         let away = self.frozen.away.get(&epoch)?;
@@ -642,11 +312,17 @@ impl Ledger {
         self.frozen.shown(epoch).cloned()
     }
 
-    /// Makes a frozen epoch readable, until others are shown that have more than `most` statements together. Returns those
-    /// that ceased to be.
-    pub fn show(&mut self, frozen: Arc<FrozenEpoch>, most: usize) -> Vec<Arc<FrozenEpoch>> {
+    /// Makes a frozen epoch that was read from these files readable, until others are shown that have more than `most`
+    /// statements together. Returns what ceased to be, or was not needed; to drop that takes a while.
+    pub fn show(
+        &mut self,
+        frozen: Arc<FrozenEpoch>,
+        files: &[ArchiveFile],
+        most: usize,
+    ) -> Vec<Arc<FrozenEpoch>> {
         let epoch = frozen.epoch;
-        let Some(away) = self.frozen.away.get_mut(&epoch) else {
+        let away = self.frozen.away.get_mut(&epoch);
+        let Some(away) = away.filter(|away| away.files == files) else {
             return vec![frozen];
         };
         let mut gone: Vec<Arc<FrozenEpoch>> = away.shown.replace(frozen).into_iter().collect();
@@ -686,14 +362,21 @@ impl Ledger {
             .flatten()
     }
 
-    /// The statements of a lent or thawed book in a range of their numbers, with their names.
-    pub fn statements_of(&self, frozen: &FrozenEpoch, numbers: Range<usize>) -> Vec<Statement> {
-        let all = &frozen.book.statements;
-        let end = numbers.end.min(all.len());
-        let part = all.get(numbers.start..end).unwrap_or_default();
-        part.iter()
-            .map(|stored| self.statement_of(frozen.epoch, stored))
-            .collect()
+    /// The asset of this number.
+    pub fn asset_numbered(&self, number: u32) -> Option<&AssetId> {
+        let known = number < self.bounds().assets;
+        known.then(|| self.assets.id(number))
+    }
+
+    /// The label of this number.
+    pub fn label_numbered(&self, number: u32) -> Option<&Label> {
+        self.labels.all().get(number as usize)
+    }
+
+    /// The terms of the contract of this number.
+    pub fn terms_numbered(&self, number: u32) -> Option<&Terms> {
+        let known = number < self.bounds().contracts;
+        known.then(|| &self.contracts.get(number).contract.terms)
     }
 
     /// The book of an epoch, if it is in memory.

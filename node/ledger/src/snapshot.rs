@@ -207,7 +207,16 @@ impl Ledger {
             .epochs
             .iter()
             .flat_map(|(epoch, book)| self.book_events(*epoch, book));
-        added.chain(rules).chain(audits).chain(contracts).chain(journals)
+        let rosters = self.rosters.iter().map(|(id, roster)| Event::RosterAdded {
+            roster: *id,
+            meters: Arc::clone(&roster.meters),
+        });
+        added
+            .chain(rosters)
+            .chain(rules)
+            .chain(audits)
+            .chain(contracts)
+            .chain(journals)
     }
 
     /// The journals of a book, and approvals where there is no journal yet.

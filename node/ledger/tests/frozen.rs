@@ -96,8 +96,9 @@ impl Archiving {
 
     fn show(&mut self, epoch: Epoch) {
         if let Some(files) = self.ledger.absent(epoch) {
-            let frozen = self.load(epoch, &files.to_vec());
-            self.ledger.show(Arc::new(frozen), 10);
+            let files = files.to_vec();
+            let frozen = self.load(epoch, &files);
+            self.ledger.show(Arc::new(frozen), &files, 10);
         }
     }
 }

@@ -60,13 +60,15 @@ pub(crate) enum Step {
     },
     /// An asset of this group was sealed; the seal's place in its block.
     Seal { place: u32, claim: Arc<Sealed> },
-    /// From a snapshot: what a contract had booked.
+    /// An epoch went into the archive.
+    Forget { epoch: Epoch },
+    /// From a snapshot or the archive: what a contract had booked.
     ContractRestored {
         owner: AssetId,
         contract: ContractId,
         booked: Vec<(Epoch, i128)>,
     },
-    /// From a snapshot: a journal.
+    /// From a snapshot or the archive: a journal.
     JournalRestored { image: Box<JournalImage> },
 }
 
@@ -150,6 +152,7 @@ impl Memory {
                 return self.confirm(&contract, &partner, epoch, view);
             }
             Step::Seal { place, claim } => return Some(self.seal(place, &claim)),
+            Step::Forget { epoch } => self.forget(epoch),
             Step::ContractRestored {
                 owner,
                 contract,
@@ -160,12 +163,19 @@ impl Memory {
                     .get_mut(&owner)
                     .and_then(|all| all.get_mut(&contract))
                 {
-                    owned.booked = booked.into_iter().collect();
+                    owned.booked.extend(booked);
                 }
             }
             Step::JournalRestored { image } => self.restore(*image),
         }
         None
+    }
+
+    fn forget(&mut self, epoch: Epoch) {
+        self.books.remove(&epoch);
+        for owned in self.contracts.values_mut().flat_map(BTreeMap::values_mut) {
+            owned.booked.remove(&epoch);
+        }
     }
 
     /// Forgets an asset and hands over what it knew of it.

@@ -9,7 +9,8 @@
 //! are shells. No actor waits for another, none touches the ledger, and none has state across an await.
 //!
 //! After a restart the memories begin with the snapshot's journals, which this node or a peer without an alarm
-//! wrote: from there on they are independent of the ledger, about what came before they believe it.
+//! wrote: from there on they are independent of the ledger, about what came before they believe it. The same is true of an
+//! epoch that comes back from the archive: its books were given away with it, and are believed when they return.
 
 mod attestation;
 mod attestor;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::{Actor as _, Addr};
-use ledger::{Applied, ClusterId, Digest, Entry, Event, Ledger};
+use ledger::{Applied, ClusterId, Digest, Entry, Epoch, Event, Ledger};
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
@@ -27,6 +27,10 @@ pub(crate) enum Fed {
     },
     /// The ledger was replaced by a snapshot's.
     Restored(Origin),
+    /// An epoch left memory for the archive, after the entry at `index`.
+    Frozen { index: u64, epoch: Epoch },
+    /// An epoch came back from the archive, after the entry at `index`: what recreates the memories of it.
+    Thawed { index: u64, events: Vec<Event> },
 }
 
 /// Where memories begin.
@@ -92,6 +96,8 @@ impl Router {
             let done = match fed {
                 Fed::Applied { entry, applied } => self.entry(&entry, &applied).await,
                 Fed::Restored(origin) => self.begin(origin).await,
+                Fed::Frozen { index, epoch } => self.frozen(index, epoch).await,
+                Fed::Thawed { index, events } => self.thawed(index, events).await,
             };
             self.backlog.fetch_sub(1, Ordering::Relaxed);
             if let Err(Gone) = done {
@@ -121,6 +127,24 @@ impl Router {
         self.attestor.do_send(Restart { head: origin.head });
         let routed = self.routes.restore(origin.events);
         self.dispatch(origin.index, routed, None).await
+    }
+
+    /// Lets the memories forget an epoch. Memories that began with a later entry know already whether it is there.
+    async fn frozen(&mut self, index: u64, epoch: Epoch) -> Result<(), Gone> {
+        if self.known.is_some_and(|known| index < known) {
+            return Ok(());
+        }
+        let routed = self.routes.forget(epoch);
+        self.dispatch(index, routed, None).await
+    }
+
+    /// Gives the memories an epoch back.
+    async fn thawed(&mut self, index: u64, events: Vec<Event>) -> Result<(), Gone> {
+        if self.known.is_some_and(|known| index < known) {
+            return Ok(());
+        }
+        let routed = self.routes.restore(events);
+        self.dispatch(index, routed, None).await
     }
 
     async fn entry(&mut self, entry: &Entry, applied: &Applied) -> Result<(), Gone> {

@@ -13,7 +13,7 @@ use ledger::block::Header;
 use ledger::event::Sealed;
 use ledger::statement::MeterSide;
 use ledger::{
-    Action, Applied, AssetId, Body, ContractId, Entry, Event, Outcome, ROOT, RosterBatch, RosterId,
+    Action, Applied, AssetId, Body, ContractId, Entry, Epoch, Event, Outcome, ROOT, RosterBatch, RosterId,
     Settlement, Statement,
 };
 
@@ -152,7 +152,17 @@ impl Routes {
         (routed, expected)
     }
 
-    /// Splits what recreates the memories from a snapshot.
+    /// Lets every group forget an epoch.
+    pub(crate) fn forget(&self, epoch: Epoch) -> Routed {
+        let mut routed = Routed::default();
+        for group in 0..self.heads.len() {
+            let step = Item::Step(Step::Forget { epoch });
+            routed.work.entry(group).or_default().push(step);
+        }
+        routed
+    }
+
+    /// Splits what recreates the memories from a snapshot, or those of one epoch from the archive.
     pub(crate) fn restore(&mut self, events: Vec<Event>) -> Routed {
         let mut routed = Routed::default();
         for event in &events {

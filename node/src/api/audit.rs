@@ -85,7 +85,7 @@ async fn request(call: Call) -> Result<Answer, Fault> {
         })
         .into());
     };
-    let ledger = call.ledger();
+    let ledger = call.ledger_at(epoch).await?;
     known(&ledger, &asset)?;
     let rule = ledger
         .asset(&asset)

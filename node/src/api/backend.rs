@@ -16,10 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use ledger::{Action, Envelope, Ledger, NodeId, Nonce, Outcome, PublicKey, Signature, Timestamp};
+use ledger::{Action, Envelope, Epoch, Ledger, NodeId, Nonce, Outcome, PublicKey, Signature, Timestamp};
 use parking_lot::RwLock;
 use raft::DiskWork;
 
+use crate::archive::ArchiveStatus;
 use crate::order::{Done, NotDone, Order};
 
 /// A node, as its HTTP edge sees it.
@@ -37,6 +38,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The ledger. Take short read guards, and never hold one across an await.
     fn ledger(&self) -> &Arc<RwLock<Ledger>>;
+
+    /// Fetches what an epoch's journals are read from, if it is in the archive. It stays for a while, not for ever.
+    fn readable(&self, epoch: Epoch) -> BoxFuture<'_, Result<(), Unanswered>>;
+
+    /// What the archive holds.
+    fn archive(&self) -> ArchiveStatus;
 
     /// Where the node stands; cheap, and never waits.
     fn status(&self) -> NodeStatus;

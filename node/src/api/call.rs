@@ -14,7 +14,7 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use ledger::digest::digest;
-use ledger::{Action, AssetId, Ledger, Nonce, Outcome, Refusal};
+use ledger::{Action, AssetId, Epoch, Ledger, Nonce, Outcome, Refusal};
 use parking_lot::RwLockReadGuard;
 
 use super::Limits;
@@ -127,7 +127,21 @@ impl Call {
         accepted(self.backend.submit(action, self.nonce).await?)
     }
 
-    /// The ledger, for a short look.
+    /// The ledger, for a short look at one epoch, which may have to be fetched from the archive.
+    pub(crate) async fn ledger_at(&self, epoch: Epoch) -> Result<RwLockReadGuard<'_, Ledger>, Fault> {
+        loop {
+            {
+                let ledger = self.ledger();
+                if ledger.absent(epoch).is_none() {
+                    return Ok(ledger);
+                }
+            }
+            // Others may have driven it out again by the next look; each turn is somebody's progress.
+            self.backend.readable(epoch).await?;
+        }
+    }
+
+    /// The ledger, for a short look. Of epochs in the archive it shows nothing: see [`Call::ledger_at`].
     pub(crate) fn ledger(&self) -> RwLockReadGuard<'_, Ledger> {
         self.backend.ledger().read()
     }

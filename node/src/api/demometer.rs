@@ -112,19 +112,23 @@ async fn populate(call: Call) -> Result<Answer, Fault> {
         .unwrap_or(KWH);
     let label = Label::try_from(LABEL).map_err(|what| call.params.invalid("meterId", what))?;
     let (quarters, booked) = {
-        let ledger = call.ledger();
-        let quarters = quarters(
-            &meter,
-            kwha,
-            ledger.now().get(),
-            ledger.epoch_ms().unwrap_or(QUARTER_MS),
-        );
+        let quarters = {
+            let ledger = call.ledger();
+            let epoch_ms = ledger.epoch_ms().unwrap_or(QUARTER_MS);
+            quarters(&meter, kwha, ledger.now().get(), epoch_ms)
+        };
         let mut epochs: BTreeMap<Epoch, i64> = BTreeMap::new();
         for quarter in &quarters {
             *epochs.entry(quarter.epoch).or_default() += quarter.energy;
         }
-        epochs.retain(|epoch, _| !reported(&ledger, &meter, *epoch));
-        (quarters, epochs)
+        let mut booked = BTreeMap::new();
+        for (epoch, energy) in epochs {
+            let ledger = call.ledger_at(epoch).await?;
+            if !reported(&ledger, &meter, epoch) {
+                booked.insert(epoch, energy);
+            }
+        }
+        (quarters, booked)
     };
     let settlements = booked
         .iter()

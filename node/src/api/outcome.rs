@@ -50,26 +50,27 @@ pub(crate) async fn answer(call: &Call, receipt: Receipt) -> Result<Answer, Faul
             body
         }
         Outcome::Sealed { index, seal } => sealed_now(call, *index, std::slice::from_ref(seal))
-            .await
+            .await?
             .pop()
             .unwrap_or_default(),
         Outcome::EpochSealed { index, seals, held } => {
-            epoch_sealed(*index, sealed_now(call, *index, seals).await, held)
+            epoch_sealed(*index, sealed_now(call, *index, seals).await?, held)
         }
     };
     Ok(Answer::to(&receipt, body))
 }
 
 /// Seals that were just made, each with this node's token if it signed their block in time.
-async fn sealed_now(call: &Call, block: u64, seals: &[SealRef]) -> Vec<Value> {
-    if seals.is_empty() {
-        return Vec::new();
-    }
+async fn sealed_now(call: &Call, block: u64, seals: &[SealRef]) -> Result<Vec<Value>, Fault> {
+    // The seals of one action are of one epoch.
+    let Some(epoch) = seals.first().map(|seal| seal.epoch) else {
+        return Ok(Vec::new());
+    };
     let signed = call.backend.signed(block).await;
     let mut answers = Vec::with_capacity(seals.len());
     for seals in seals.chunks(AT_ONCE) {
         let rendered: Vec<sealed::Sealed> = {
-            let ledger = call.ledger();
+            let ledger = call.ledger_at(epoch).await?;
             let record = |seal: &SealRef| ledger.seal_record(&seal.asset, seal.epoch, Some(seal.version));
             // Seals are immutable and this one is applied, so there is a record of each.
             seals
@@ -85,7 +86,7 @@ async fn sealed_now(call: &Call, block: u64, seals: &[SealRef]) -> Vec<Value> {
         );
         tokio::task::yield_now().await;
     }
-    answers
+    Ok(answers)
 }
 
 /// The answer to a whole-epoch sealing with no more of each seal than its name and digest.
@@ -95,7 +96,8 @@ pub(crate) async fn epoch_sealed_briefly(call: &Call, receipt: Receipt) -> Resul
     };
     let mut names: Vec<Value> = Vec::with_capacity(seals.len());
     for seals in seals.chunks(AT_ONCE) {
-        let ledger = call.ledger();
+        // All are of one epoch, and there is none of no seals.
+        let ledger = call.ledger_at(seals[0].epoch).await?;
         let record = |seal: &SealRef| ledger.seal_record(&seal.asset, seal.epoch, Some(seal.version));
         names.extend(seals.iter().filter_map(record).map(wire::seal_name));
     }
@@ -133,13 +135,14 @@ pub(crate) async fn settled(call: &Call, receipt: Receipt, settlement: &Settleme
     else {
         return answer(call, receipt).await;
     };
-    let statement: Option<Statement> = call.ledger().statement(
-        settlement.epoch,
-        StatementId {
-            index: *index,
-            position: *first,
-        },
-    );
+    let id = StatementId {
+        index: *index,
+        position: *first,
+    };
+    let statement: Option<Statement> = call
+        .ledger_at(settlement.epoch)
+        .await?
+        .statement(settlement.epoch, id);
     let mut body = json!({ "statement": statement.as_ref().map(wire::statement), "index": index });
     if let Some(sealed) = autoseals.first() {
         body["autoseal"] = autoseal(sealed);

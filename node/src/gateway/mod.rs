@@ -29,7 +29,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use ledger::canonical::Canonical;
-use ledger::{Action, ClusterId, Envelope, Ledger, NodeId, Nonce, PublicKey, Signature, Timestamp};
+use ledger::{
+    Action, ClusterId, Envelope, Epoch, Ledger, NodeId, Nonce, PublicKey, Signature, Timestamp,
+};
 use parking_lot::RwLock;
 use raft::{BoxFuture, Disk, Replica};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -43,6 +45,7 @@ pub(crate) use peers::Peers;
 pub(crate) use waiters::{Place, Waiters};
 
 use crate::alarm::Alarms;
+use crate::archive::{Archive, ArchiveStatus};
 use crate::order::{Done, NotDone, Order};
 use crate::seams::Entropy;
 
@@ -64,6 +67,7 @@ pub struct Gateway {
 pub(crate) struct Inner {
     pub(crate) replica: Replica,
     pub(crate) ledger: Arc<RwLock<Ledger>>,
+    pub(crate) archive: Arc<Archive>,
     pub(crate) cluster: ClusterId,
     /// When the genesis was made: time begins there, though the ledger says so only once it has the genesis.
     pub(crate) created: Timestamp,
@@ -315,6 +319,17 @@ impl Backend for Gateway {
             }
             self.deliver_alone(envelope).await
         })
+    }
+
+    fn readable(&self, epoch: Epoch) -> BoxFuture<'_, Result<(), Unanswered>> {
+        Box::pin(async move {
+            // A disk that fails ends the node.
+            self.inner.archive.show(epoch).await.map_err(|_| Unanswered::Stopping)
+        })
+    }
+
+    fn archive(&self) -> ArchiveStatus {
+        self.inner.archive.status()
     }
 
     fn barrier(&self) -> BoxFuture<'_, Result<(), Unanswered>> {

@@ -16,8 +16,15 @@ const COMPARED: usize = 6;
 /// Snapshots by the index they cover: from which node, and the machine's bytes.
 pub type Snapshots = BTreeMap<u64, Vec<(u64, Bytes)>>;
 
+/// Files that snapshots refer to: by node and name.
+pub type Files = BTreeMap<(u64, String), Bytes>;
+
 /// Replays the log, beside the oracle, and compares snapshots on the way.
-pub fn check<S: Subject>(log: &BTreeMap<u64, Payload>, snapshots: &Snapshots) -> (Judgement<S>, Vec<String>) {
+pub fn check<S: Subject>(
+    log: &BTreeMap<u64, Payload>,
+    snapshots: &Snapshots,
+    files: &Files,
+) -> (Judgement<S>, Vec<String>) {
     let mut found = Vec::new();
     let mut judgement = Judgement::<S>::new();
     let mut restored: Vec<(u64, S)> = Vec::new();
@@ -36,22 +43,25 @@ pub fn check<S: Subject>(log: &BTreeMap<u64, Payload>, snapshots: &Snapshots) ->
         let live = judgement.ledger.snapshot();
         for (node, bytes) in of {
             let is_newest = newest.get(node) == Some(index);
-            if *bytes != live {
-                let what = format!(
-                    "the snapshot of n{node} at {index} has {} bytes that differ from replay's {}",
-                    bytes.len(),
-                    live.len()
-                );
-                found.push(what);
-            }
+            // One that refers to files is only equal once they are taken in.
             if !(sampled || is_newest || *bytes != live) {
                 continue;
             }
-            match S::restore(bytes) {
+            let file = |name: &str| files.get(&(*node, name.to_owned())).cloned();
+            match S::restore_with(bytes, &file) {
                 Err(error) => found.push(format!(
                     "the snapshot of n{node} at {index} can't be restored: {error}"
                 )),
                 Ok(ledger) => {
+                    let whole = ledger.snapshot();
+                    if whole != live {
+                        let what = format!(
+                            "the snapshot of n{node} at {index} has {} bytes that differ from replay's {}",
+                            whole.len(),
+                            live.len()
+                        );
+                        found.push(what);
+                    }
                     found.extend(
                         differ(&ledger, &judgement)
                             .map(|what| format!("the snapshot of n{node} at {index}: {what}")),

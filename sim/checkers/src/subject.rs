@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::oracle::digest::Hash;
@@ -48,6 +49,15 @@ pub trait Subject: Sized {
     /// The bytes are no snapshot; why.
     fn restore(snapshot: &[u8]) -> Result<Self, String>;
 
+    /// The same, where the snapshot may refer to files, by their names.
+    ///
+    /// # Errors
+    /// The bytes are no snapshot, or a file is missing or wrong; why.
+    fn restore_with(snapshot: &[u8], file: &dyn Fn(&str) -> Option<Bytes>) -> Result<Self, String> {
+        let _ = file;
+        Self::restore(snapshot)
+    }
+
     /// A leader began.
     fn apply_blank(&mut self, index: u64);
 
@@ -60,7 +70,7 @@ pub trait Subject: Sized {
     /// Its running digest.
     fn state(&self) -> Hash;
 
-    /// All of it as bytes.
+    /// All of it as bytes, wherever it lies.
     fn snapshot(&self) -> Vec<u8>;
 
     /// What it remembers of an envelope, in any words.

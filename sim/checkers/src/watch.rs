@@ -1,6 +1,7 @@
 //! Watching a cluster from outside while it runs: what becomes durable on each disk, what each node shows. Everything that
 //! a checker wants to know of a run beside the clients' [`History`] comes through here.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use super::attestation::Attestations;
 use super::progress::{self, Stability};
 use super::raft::{Found, Raft};
 use super::recovery::{Recovery, View};
-use super::replay::{self, Snapshots};
+use super::replay::{self, Files, Snapshots};
 use super::states::States;
 use super::wal::{self, Platter, Record, Tail};
 use super::{coverage, once, soundness, upstream};
@@ -43,6 +44,7 @@ pub struct Watch {
     /// When a majority was left in peace.
     pub stability: Stability,
     snapshots: Snapshots,
+    files: Files,
     violations: Vec<Violation>,
     seen: BTreeMap<&'static str, u64>,
 }
@@ -155,6 +157,15 @@ impl Watch {
                 };
                 disk.snapshots.insert(*index);
                 self.raft.snapshot(node, *index);
+                // What it refers to is durable already: it must be here now.
+                let finished = |name: &String| !name.ends_with(".draft");
+                for name in platter.list("archive").into_iter().filter(finished) {
+                    let file = self.files.entry((node, name));
+                    if let Entry::Vacant(vacant) = file {
+                        let content = platter.read(&format!("archive/{}", vacant.key().1), 0, usize::MAX);
+                        vacant.insert(content.into());
+                    }
+                }
                 keep(&mut self.snapshots, node, *index, snapshot.body);
             }
             let news = disk.tail.news(platter);
@@ -238,7 +249,7 @@ impl Watch {
     }
 
     fn replay<S: Subject>(&mut self, at_ms: u64, history: &History, log: &BTreeMap<u64, Payload>) {
-        let (judgement, differences) = replay::check::<S>(log, &self.snapshots);
+        let (judgement, differences) = replay::check::<S>(log, &self.snapshots, &self.files);
         self.note(
             at_ms,
             differences.into_iter().map(|what| ("replay", what)).collect(),

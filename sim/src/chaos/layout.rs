@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use checkers::history::History;
 use ed25519_dalek::SigningKey;
-use gridseal::config::{Cluster, Limits, Log, Sealing, Timing};
+use gridseal::config::{Archiving, Cluster, Limits, Log, Sealing, Timing};
 use gridseal::identity::{Identity, node_dir};
 
 use super::command;
@@ -216,14 +216,25 @@ fn cluster_text(given: Option<&Cluster>, places: &[Place], seed: u64) -> String 
         segment_bytes: 1 << 20,
         ..Log::default()
     };
-    let (epoch_ms, timing, log, limits, seal) = match given {
-        Some(given) => (given.epoch_ms, given.timing, given.log, given.limits, given.seal),
+    let (epoch_ms, timing, log, limits, seal, archive) = match given {
+        Some(given) => (
+            given.epoch_ms,
+            given.timing,
+            given.log,
+            given.limits,
+            given.seal,
+            given.archive,
+        ),
         None => (
             900_000,
             Timing::default(),
             drawn,
             Limits::default(),
             Sealing::default(),
+            Archiving {
+                after_epochs: *rng.pick(&[1, 4]),
+                ..Archiving::default()
+            },
         ),
     };
     let mut text = String::new();
@@ -250,6 +261,11 @@ fn cluster_text(given: Option<&Cluster>, places: &[Place], seed: u64) -> String 
         text,
         "\n[log]\nsnapshot_after_entries = {}\nkeep_entries = {}\nsegment_bytes = {}",
         log.snapshot_after_entries, log.keep_entries, log.segment_bytes
+    );
+    let _ = writeln!(
+        text,
+        "\n[archive]\nafter_epochs = {}\nkeep_seals = {}",
+        archive.after_epochs, archive.keep_seals
     );
     let _ = writeln!(
         text,

@@ -87,6 +87,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(1, "snapshot-without-nonces", &["replay", "exactly once"], "a snapshot lacks the memory of retries"),
     mutant(1, "snapshot-without-late", &["replay"], "a snapshot lacks late statements"),
     mutant(1, "snapshot-index-ahead", &["replay"], "a snapshot names the entry applied when it is written, not when it was captured"),
+    mutant(1, "attachment-not-synced", &["replay", "durability"], "a snapshot refers to a file of the archive that is not synced"),
     mutant(1, "purge-before-snapshot-durable", &["durability"], "the log is purged behind a snapshot that is not synced"),
     mutant(1, "clock-in-apply", &["replay"], "apply asks the node's own clock"),
     mutant(2, "signed-not-persisted", &["one header"], "the last header signed is not written down"),

@@ -188,13 +188,16 @@ fn asked(call: &Call) -> Result<(AssetId, Epoch), Fault> {
 
 async fn balance(call: Call) -> Result<Answer, Fault> {
     let (asset, epoch) = asked(&call)?;
-    let draft = Draft::of(&call.ledger(), &asset, epoch);
+    let draft = {
+        let ledger = call.ledger_at(epoch).await?;
+        Draft::of(&ledger, &asset, epoch)
+    };
     Ok(draft.finish(&call).into())
 }
 
 async fn unsealed(call: Call) -> Result<Answer, Fault> {
     let (asset, epoch) = asked(&call)?;
-    let ledger = call.ledger();
+    let ledger = call.ledger_at(epoch).await?;
     match ledger.seal_record(&asset, epoch, None) {
         None => Ok(open(&ledger, &asset, epoch).into()),
         Some(record) => {
@@ -215,7 +218,7 @@ async fn unsealed(call: Call) -> Result<Answer, Fault> {
 async fn versions(call: Call) -> Result<Answer, Fault> {
     let (asset, epoch) = asked(&call)?;
     let drafts: Vec<Draft> = {
-        let ledger = call.ledger();
+        let ledger = call.ledger_at(epoch).await?;
         let records = ledger.seals(&asset, epoch).iter().rev();
         records.map(|record| Draft::sealed(&ledger, record)).collect()
     };
@@ -224,7 +227,7 @@ async fn versions(call: Call) -> Result<Answer, Fault> {
 
 async fn is_sealed(call: Call) -> Result<Answer, Fault> {
     let (asset, epoch) = asked(&call)?;
-    let sealed = !call.ledger().seals(&asset, epoch).is_empty();
+    let sealed = !call.ledger_at(epoch).await?.seals(&asset, epoch).is_empty();
     Ok(Value::from(sealed).into())
 }
 
@@ -232,15 +235,16 @@ async fn latest(call: Call) -> Result<Answer, Fault> {
     let asset = call.params.required("assetId", params::asset)?;
     let n = call.params.optional("n", page(LIMIT))?.unwrap_or(1);
     let before = call.params.optional("before", params::epoch)?;
-    let drafts: Vec<(u64, Draft)> = {
+    let epochs = {
         let ledger = call.ledger();
         known(&ledger, &asset)?;
-        let epochs = ledger.epochs_of(&asset, before, n);
-        epochs
-            .into_iter()
-            .map(|epoch| (time(&ledger, epoch), Draft::of(&ledger, &asset, epoch)))
-            .collect()
+        ledger.epochs_of(&asset, before, n)
     };
+    let mut drafts: Vec<(u64, Draft)> = Vec::with_capacity(epochs.len());
+    for epoch in epochs {
+        let ledger = call.ledger_at(epoch).await?;
+        drafts.push((time(&ledger, epoch), Draft::of(&ledger, &asset, epoch)));
+    }
     let balances = drafts.into_iter().map(|(time, draft)| {
         let mut balance = draft.finish(&call);
         balance["time"] = time.into();

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ledger::{AssetId, Ledger, Statement, StatementId};
+use ledger::{AssetId, Epoch, Ledger, ROOT, Statement, StatementId};
+use regex::Regex;
 use serde_json::{Value, json};
 
 use super::balance::time;
@@ -98,7 +99,7 @@ async fn journal(call: Call) -> Result<Answer, Fault> {
         .params
         .optional("limit", page(usize::MAX))?
         .unwrap_or(usize::MAX);
-    let ledger = call.ledger();
+    let ledger = call.ledger_at(epoch).await?;
     known(&ledger, &asset)?;
     let journal = ledger.journal(&asset, epoch).unwrap_or_default();
     let offset = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -138,14 +139,14 @@ async fn late(call: Call) -> Result<Answer, Fault> {
 async fn statements(call: Call) -> Result<Answer, Fault> {
     let asset: AssetId = call.params.required("assetId", params::asset)?;
     let epoch = call.params.optional("epoch", params::epoch)?;
-    let ledger = call.ledger();
-    known(&ledger, &asset)?;
-    let rule = ledger
-        .asset(&asset)
-        .map(|asset| asset.rule.clone())
-        .unwrap_or_default();
+    let (rule, epochs) = {
+        let ledger = call.ledger();
+        known(&ledger, &asset)?;
+        let rule = ledger.asset(&asset).map(|asset| asset.rule.clone());
+        (rule.unwrap_or_default(), ledger.epochs_of(&asset, None, EPOCHS_BACK))
+    };
     let upstreams = [rule.upstream_from(), rule.upstream_to()];
-    let show = |place: usize, statement: &Statement, watermark: usize| {
+    let show = |ledger: &Ledger, place: usize, statement: &Statement, watermark: usize| {
         let other = if statement.from == asset {
             &statement.to
         } else {
@@ -153,19 +154,21 @@ async fn statements(call: Call) -> Result<Answer, Fault> {
         };
         let mut fields = wire::statement_fields(statement);
         fields.insert("sealed".to_owned(), (place < watermark).into());
-        fields.insert("time".to_owned(), time(&ledger, statement.epoch).into());
+        fields.insert("time".to_owned(), time(ledger, statement.epoch).into());
         fields.insert("isUpstream".to_owned(), upstreams.contains(other).into());
         Value::Object(fields)
     };
     let mut shown = Vec::new();
     match epoch {
         Some(epoch) => {
+            let ledger = call.ledger_at(epoch).await?;
             let journal = ledger.journal(&asset, epoch).unwrap_or_default();
             let all = journal.statements.iter().enumerate();
-            shown.extend(all.map(|(place, statement)| show(place, statement, journal.watermark)));
+            shown.extend(all.map(|(place, statement)| show(&ledger, place, statement, journal.watermark)));
         }
         None => {
-            for epoch in ledger.epochs_of(&asset, None, EPOCHS_BACK) {
+            for epoch in epochs {
+                let ledger = call.ledger_at(epoch).await?;
                 let journal = ledger.journal(&asset, epoch).unwrap_or_default();
                 let newest = journal
                     .statements
@@ -173,7 +176,9 @@ async fn statements(call: Call) -> Result<Answer, Fault> {
                     .enumerate()
                     .rev()
                     .take(NEWEST - shown.len());
-                shown.extend(newest.map(|(place, statement)| show(place, statement, journal.watermark)));
+                shown.extend(
+                    newest.map(|(place, statement)| show(&ledger, place, statement, journal.watermark)),
+                );
                 if shown.len() >= NEWEST {
                     break;
                 }
@@ -193,7 +198,25 @@ async fn assets(call: Call) -> Result<Answer, Fault> {
         .map(pattern)
         .transpose()
         .map_err(|what| call.params.invalid("q", what))?;
-    let ledger = call.ledger();
+    let newest = newest_epochs(&call.ledger(), q, pattern.as_ref());
+    let mut found: BTreeMap<StatementId, Statement> = BTreeMap::new();
+    for (asset, epoch) in newest {
+        let journal = call.ledger_at(epoch).await?.journal(&asset, epoch).unwrap_or_default();
+        let open = journal
+            .statements
+            .into_iter()
+            .skip(journal.watermark)
+            .rev()
+            .take(NEWEST);
+        found.extend(open.map(|statement| (statement.id, statement)));
+    }
+    let newest = found.values().rev().take(NEWEST);
+    Ok(Value::from_iter(newest.map(wire::statement)).into())
+}
+
+/// The assets asked for, each with its newest epoch, where that may have open statements. A statement has one id, on
+/// whichever side it is found.
+fn newest_epochs(ledger: &Ledger, q: Option<String>, pattern: Option<&Regex>) -> Vec<(AssetId, Epoch)> {
     let exact = q
         .and_then(|q| AssetId::try_from(q).ok())
         .filter(|id| ledger.asset(id).is_some());
@@ -211,24 +234,11 @@ async fn assets(call: Call) -> Result<Answer, Fault> {
             .map(|asset| asset.id.clone())
             .collect(),
     };
-    Ok(Value::from_iter(newest_open(&ledger, &assets).iter().map(wire::statement)).into())
+    let newest = assets.into_iter().filter_map(|asset| {
+        let epoch = *ledger.epochs_of(&asset, None, 1).first()?;
+        // In the archive nothing is open but the root's side.
+        (ledger.absent(epoch).is_none() || asset == *ROOT).then_some((asset, epoch))
+    });
+    newest.collect()
 }
 
-/// The newest open statements in the newest epochs of these assets, newest first. A statement has one id, on
-/// whichever side it is found.
-fn newest_open(ledger: &Ledger, assets: &[AssetId]) -> Vec<Statement> {
-    let mut found: BTreeMap<StatementId, Statement> = BTreeMap::new();
-    for asset in assets {
-        for epoch in ledger.epochs_of(asset, None, 1) {
-            let journal = ledger.journal(asset, epoch).unwrap_or_default();
-            let open = journal
-                .statements
-                .into_iter()
-                .skip(journal.watermark)
-                .rev()
-                .take(NEWEST);
-            found.extend(open.map(|statement| (statement.id, statement)));
-        }
-    }
-    found.into_values().rev().take(NEWEST).collect()
-}

@@ -46,7 +46,7 @@ async fn proof(call: Call) -> Result<Answer, Fault> {
     let epoch = call.params.required("epoch", params::epoch)?;
     let version = call.params.optional("version", whole(0, i64::from(u32::MAX)))?;
     let version = version.and_then(|version| u32::try_from(version).ok());
-    let ledger = call.ledger();
+    let ledger = call.ledger_at(epoch).await?;
     known(&ledger, &asset)?;
     if ledger.seals(&asset, epoch).is_empty() {
         return Err(Refusal::NotSealed { asset, epoch }.into());

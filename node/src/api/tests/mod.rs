@@ -20,7 +20,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use futures::future::BoxFuture;
 use ledger::block::Attestation;
 use ledger::{
-    Action, Body as EntryBody, Entry, Envelope, Genesis, Ledger, NodeId, Nonce, PublicKey, Signature,
+    Action, Body as EntryBody, Entry, Envelope, Epoch, Genesis, Ledger, NodeId, Nonce, PublicKey, Signature,
     Timestamp,
 };
 use parking_lot::{Mutex, RwLock};
@@ -28,6 +28,7 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::backend::{Backend, NodeStatus, Receipt, Unanswered};
+use crate::archive::ArchiveStatus;
 use crate::config::Cluster;
 use crate::order::{self, Done, NotDone, Order, Task};
 
@@ -170,6 +171,14 @@ impl Solo {
 }
 
 impl Backend for Solo {
+    fn readable(&self, _epoch: Epoch) -> BoxFuture<'_, Result<(), Unanswered>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn archive(&self) -> ArchiveStatus {
+        ArchiveStatus::default()
+    }
+
     fn submit(&self, action: Action, nonce: Option<Nonce>) -> BoxFuture<'_, Result<Receipt, Unanswered>> {
         let nonce = nonce.unwrap_or_else(|| self.nonce());
         let envelope = self.envelope(&key(3), nonce, action);

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use checkers::history::{History, Operation, Outcome as Told, SealSeen, Shown};
 use checkers::oracle::digest::{self, hex};
 use checkers::oracle::judge::{Judgement, Kind, Payload};
-use checkers::replay::{self, Snapshots};
+use checkers::replay::{self, Files, Snapshots};
 use checkers::subject::{Applied, Subject};
 use checkers::{once, soundness};
 
@@ -438,7 +438,7 @@ fn a_snapshot_must_be_what_replay_gives() {
             .for_each(|(index, payload)| judgement.apply(*index, payload));
         judgement.ledger.snapshot()
     };
-    let complaints = |snapshots: &Snapshots| replay::check::<Product>(&fixture.log, snapshots).1.len();
+    let complaints = |snapshots: &Snapshots| replay::check::<Product>(&fixture.log, snapshots, &Files::new()).1.len();
     assert_eq!(complaints(&snapshots(4, at(4))), 0);
     assert_eq!(complaints(&snapshots(last, fixture.ledger.snapshot())), 0);
     assert!(complaints(&snapshots(4, at(3))) > 0, "of an earlier state");

@@ -1,0 +1,103 @@
+//! What files hold of an epoch, row by row.
+
+use crate::journal::{SealRecord, Stored, Tag};
+use crate::merkle::Frontier;
+use crate::snapshot::Bounds;
+use crate::statement::{MeterSide, StatementId};
+use crate::units::MAX_FIGURE;
+
+/// A statement as files hold it: names as the ledger's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The index of the entry that booked it.
+    pub index: u64,
+    /// Its position within that.
+    pub position: u32,
+    /// Who delivers.
+    pub from: u32,
+    /// Who receives.
+    pub to: u32,
+    /// In watt-hours.
+    pub energy: i64,
+    /// In grams.
+    pub co2eq: i64,
+    /// 0 metered, the meter delivers; 1 metered, it draws; 2 residual; 3 contract; 4 counter.
+    pub kind: u8,
+    /// The number of the label or contract.
+    pub subject: u32,
+}
+
+impl Row {
+    pub(crate) fn of(stored: &Stored) -> Row {
+        let (kind, subject) = match stored.tag {
+            Tag::Metered {
+                meter: MeterSide::From,
+                label,
+            } => (0, label),
+            Tag::Metered {
+                meter: MeterSide::To,
+                label,
+            } => (1, label),
+            Tag::Residual => (2, 0),
+            Tag::Contract { contract } => (3, contract),
+            Tag::Counter { contract } => (4, contract),
+        };
+        Row {
+            index: stored.id.index,
+            position: stored.id.position,
+            from: stored.from,
+            to: stored.to,
+            energy: stored.energy,
+            co2eq: stored.co2,
+            kind,
+            subject,
+        }
+    }
+
+    /// The statement as it is stored, if it is one of this ledger's.
+    pub(crate) fn stored(&self, bounds: Bounds) -> Option<Stored> {
+        let number = self.subject;
+        let (tag, subjects) = match self.kind {
+            0 | 1 => {
+                let meter = if self.kind == 0 {
+                    MeterSide::From
+                } else {
+                    MeterSide::To
+                };
+                (Tag::Metered { meter, label: number }, bounds.labels)
+            }
+            2 => (Tag::Residual, 1),
+            3 => (Tag::Contract { contract: number }, bounds.contracts),
+            4 => (Tag::Counter { contract: number }, bounds.contracts),
+            _ => return None,
+        };
+        let known = number < subjects
+            && self.from < bounds.assets
+            && self.to < bounds.assets
+            && self.from != self.to
+            && (0..=MAX_FIGURE).contains(&self.energy)
+            && (-MAX_FIGURE..=MAX_FIGURE).contains(&self.co2eq);
+        known.then_some(Stored {
+            id: StatementId {
+                index: self.index,
+                position: self.position,
+            },
+            energy: self.energy,
+            co2: self.co2eq,
+            from: self.from,
+            to: self.to,
+            tag,
+        })
+    }
+}
+
+/// A seal as files hold it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealRow {
+    /// The number of its asset.
+    pub asset: u32,
+    /// The seal.
+    pub record: SealRecord,
+    /// The Merkle frontier over its watermark, where it is the newest.
+    pub frontier: Option<Frontier>,
+}

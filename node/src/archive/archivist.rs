@@ -1,0 +1,96 @@
+//! The archivist: moves epochs out of memory, one at a time, beside everything else.
+
+use std::io;
+use std::sync::Arc;
+
+use ledger::Epoch;
+use ledger::frozen::{ArchiveFile, FrozenEpoch};
+use raft::Hold;
+
+use super::{Archive, file, files};
+use crate::actors::Fed;
+
+impl Archive {
+    /// Runs until the disk fails, for which the replica stops.
+    pub(crate) async fn run(&self) {
+        loop {
+            self.due.notified().await;
+            if let Err(error) = self.archive_all().await {
+                tracing::error!(%error, "nothing is archived any more");
+                return;
+            }
+        }
+    }
+
+    /// Archives everything that should leave memory and can.
+    async fn archive_all(&self) -> io::Result<()> {
+        loop {
+            let epoch = self.ledger.read().freezable(&self.policy);
+            match epoch {
+                Some(epoch) => self.archive(epoch).await?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn archive(&self, epoch: Epoch) -> io::Result<()> {
+        let Some(lent) = self.ledger.read().share(epoch) else {
+            return Ok(());
+        };
+        let mut lent = raft::aside(move || lent.survey()).await?;
+        let unchanged = {
+            let ledger = self.ledger.read();
+            ledger.add_leaves(&mut lent);
+            let files = ledger.unchanged(epoch);
+            // The ledger refers to them at this moment.
+            files.map(|files| {
+                let names = files.iter().map(|file| file.name.clone());
+                let held = self.attachments.hold(names);
+                (files, vec![held])
+            })
+        };
+        let lent = Arc::new(lent);
+        let (files, held) = match unchanged {
+            Some(unchanged) => unchanged,
+            None => self.write(&lent).await?,
+        };
+        let bytes: u64 = files.iter().map(|file| file.bytes).sum();
+        let frozen = self.let_go(&lent, files).await;
+        drop(held);
+        tracing::debug!(%epoch, statements = lent.len(), bytes, frozen, "archived");
+        // Nobody else may have the book any more: to drop it takes a while.
+        raft::aside(move || drop(lent)).await
+    }
+
+    /// Writes an epoch's files, which are durable then.
+    async fn write(&self, lent: &Arc<FrozenEpoch>) -> io::Result<(Vec<ArchiveFile>, Vec<Hold>)> {
+        let (shared, ledger, cluster) = (Arc::clone(lent), Arc::clone(&self.ledger), self.cluster);
+        let encoded = raft::aside(move || files::encode(&shared, cluster, &ledger)).await??;
+        let (mut files, mut held) = (Vec::new(), Vec::new());
+        for (attachment, content) in encoded {
+            held.push(self.attachments.write(&attachment, content).await?);
+            files.push(file(&attachment));
+        }
+        Ok((files, held))
+    }
+
+    /// Lets go of a book, unless it has changed, at a moment when no entry is about to be applied.
+    async fn let_go(&self, lent: &FrozenEpoch, files: Vec<ArchiveFile>) -> bool {
+        loop {
+            {
+                let mut ledger = self.ledger.write();
+                if !self.is_applying() {
+                    let frozen = ledger.freeze(lent, files);
+                    if frozen {
+                        self.feed(Fed::Frozen {
+                            index: ledger.applied().unwrap_or(0),
+                            epoch: lent.epoch(),
+                        });
+                    }
+                    return frozen;
+                }
+            }
+            self.idle.notified().await;
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The archive: sealed, aged epochs lie in files instead of memory.
+//!
+//! Which epochs do is this node's own matter ([`ledger::frozen`]); what it answers, seals and signs is the same. Epochs
+//! leave one by one ([`archivist`]): the book is lent, encoded beside the ledger into two Parquet tables ([`files`]), and
+//! let go of once those are durable. They come back whole when an entry needs them, before it is applied ([`Archive::thaw`]),
+//! and as a copy when someone reads ([`Archive::show`]).
+//!
+//! What always holds: a snapshot or the ledger refers to a file only once it is durable, and what is read from one fits
+//! its SHA-256; a damaged file stops the node, which says its name.
+//!
+//! A thawed epoch comes back to the balancing actors as after a restart: about it they believe this node's own archive.
+
+mod archivist;
+mod files;
+mod table;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ledger::frozen::{ArchiveFile, FreezePolicy, FrozenEpoch};
+use ledger::{ClusterId, Digest, Epoch, Ledger};
+use parking_lot::RwLock;
+use raft::{Attachment, Attachments};
+use tokio::sync::{Notify, mpsc};
+
+use crate::actors::Fed;
+
+/// Statements of epochs that are in memory for readers; more only if one epoch alone has more.
+const SHOWN: usize = 300_000;
+
+/// The archive of one node.
+pub(crate) struct Archive {
+    ledger: Arc<RwLock<Ledger>>,
+    attachments: Attachments,
+    policy: FreezePolicy,
+    cluster: ClusterId,
+    /// The actors end with the state machine, which holds the sender.
+    actors: mpsc::WeakUnboundedSender<Fed>,
+    backlog: Arc<AtomicU64>,
+    /// Readers load one epoch at a time, so that those who want the same wait for one load.
+    loading: tokio::sync::Mutex<()>,
+    /// An entry is about to be applied: what it needs is in memory and must stay.
+    applying: AtomicBool,
+    /// Something may have become fit to leave.
+    due: Notify,
+    /// No entry is about to be applied.
+    idle: Notify,
+    loads: AtomicU64,
+    thaws: AtomicU64,
+}
+
+/// What an archive has, for those who watch the node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArchiveStatus {
+    /// Epochs that lie in files.
+    pub epochs: u64,
+    /// The files' bytes.
+    pub bytes: u64,
+    /// Epochs that were read from files, by readers or to be thawed, since the start.
+    pub loads: u64,
+    /// Epochs that came back into memory for good, since the start.
+    pub thaws: u64,
+}
+
+impl Archive {
+    /// An archive of this ledger's epochs.
+    pub(crate) fn new(
+        ledger: Arc<RwLock<Ledger>>,
+        attachments: Attachments,
+        policy: FreezePolicy,
+        cluster: ClusterId,
+        actors: mpsc::WeakUnboundedSender<Fed>,
+        backlog: Arc<AtomicU64>,
+    ) -> Archive {
+        Archive {
+            ledger,
+            attachments,
+            policy,
+            cluster,
+            actors,
+            backlog,
+            loading: tokio::sync::Mutex::default(),
+            applying: AtomicBool::new(false),
+            due: Notify::new(),
+            idle: Notify::new(),
+            loads: AtomicU64::new(0),
+            thaws: AtomicU64::new(0),
+        }
+    }
+
+    /// Where its files lie.
+    pub(crate) fn attachments(&self) -> &Attachments {
+        &self.attachments
+    }
+
+    /// How it stands.
+    pub(crate) fn status(&self) -> ArchiveStatus {
+        let ledger = self.ledger.read();
+        let mut status = ArchiveStatus {
+            loads: self.loads.load(Ordering::Relaxed),
+            thaws: self.thaws.load(Ordering::Relaxed),
+            ..ArchiveStatus::default()
+        };
+        for (_, files) in ledger.frozen() {
+            status.epochs += 1;
+            status.bytes += files.iter().map(|file| file.bytes).sum::<u64>();
+        }
+        status
+    }
+
+    /// Keeps everything where it is until [`Archive::applied`]. To be called while the ledger is held.
+    pub(crate) fn hold_still(&self) {
+        self.applying.store(true, Ordering::Release);
+    }
+
+    /// Entries were applied; `certified` if blocks became certified by them. To be called while the ledger is held.
+    pub(crate) fn applied(&self, certified: bool) {
+        self.applying.store(false, Ordering::Release);
+        self.idle.notify_one();
+        if certified {
+            self.due.notify_one();
+        }
+    }
+
+    fn is_applying(&self) -> bool {
+        self.applying.load(Ordering::Acquire)
+    }
+
+    /// The ledger is another one.
+    pub(crate) fn restored(&self) {
+        self.due.notify_one();
+    }
+
+    fn feed(&self, fed: Fed) {
+        if let Some(actors) = self.actors.upgrade() {
+            self.backlog.fetch_add(1, Ordering::Relaxed);
+            // The actors end only with the node.
+            let _ = actors.send(fed);
+        }
+    }
+
+    /// Brings epochs back into memory, for an entry that needs them.
+    ///
+    /// # Errors
+    /// What the disk says; the replica stops for it.
+    pub(crate) async fn thaw(&self, epochs: BTreeSet<Epoch>) -> io::Result<()> {
+        for epoch in epochs {
+            let shown = self.ledger.read().shown(epoch);
+            let frozen = match shown {
+                Some(shown) => shown,
+                None => match self.load(epoch).await? {
+                    Some((frozen, _)) => Arc::new(frozen),
+                    None => continue,
+                },
+            };
+            let thawed = self.ledger.write().thaw(&frozen);
+            drop(frozen);
+            if thawed {
+                self.thaws.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(%epoch, "thawed");
+                let ledger = self.ledger.read();
+                self.feed(Fed::Thawed {
+                    index: ledger.applied().unwrap_or(0),
+                    events: ledger.thawed_events(epoch),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes an epoch readable.
+    ///
+    /// # Errors
+    /// What the disk says; the replica stops for it.
+    pub(crate) async fn show(&self, epoch: Epoch) -> io::Result<()> {
+        let _alone = self.loading.lock().await;
+        if let Some((frozen, files)) = self.load(epoch).await? {
+            let gone = self.ledger.write().show(Arc::new(frozen), &files, SHOWN);
+            raft::aside(move || drop(gone)).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads an epoch from its files; `None` if it is in memory.
+    async fn load(&self, epoch: Epoch) -> io::Result<Option<(FrozenEpoch, Vec<ArchiveFile>)>> {
+        let (files, bounds, held) = {
+            let ledger = self.ledger.read();
+            let Some(files) = ledger.absent(epoch) else {
+                return Ok(None);
+            };
+            // The ledger refers to them at this moment; from here on the hold keeps them.
+            let held = self.attachments.hold(files.iter().map(|file| file.name.clone()));
+            (files.to_vec(), ledger.bounds(), held)
+        };
+        let mut contents = Vec::with_capacity(files.len());
+        for file in &files {
+            contents.push(self.attachments.read(&attachment(file)).await?);
+        }
+        drop(held);
+        self.loads.fetch_add(1, Ordering::Relaxed);
+        let decoded = raft::aside(move || files::decode(epoch, bounds, &contents)).await?;
+        match decoded {
+            Ok(frozen) => Ok(Some((frozen, files))),
+            // Its checksum fits, so it was written so: no other copy would be better.
+            Err(error) => {
+                let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+                Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("archive/{}: {error}", names.join(", archive/")),
+                ))
+            }
+        }
+    }
+}
+
+/// How raft names a file of the archive.
+pub(crate) fn attachment(file: &ArchiveFile) -> Attachment {
+    Attachment {
+        name: file.name.clone(),
+        bytes: file.bytes,
+        digest: file.digest.0,
+    }
+}
+
+/// How the ledger names it.
+fn file(attachment: &Attachment) -> ArchiveFile {
+    ArchiveFile {
+        name: attachment.name.clone(),
+        bytes: attachment.bytes,
+        digest: Digest(attachment.digest),
+    }
+}
+
+/// The frozen epoch in the bytes of its files, for whoever looks at a node's disk from outside.
+///
+/// # Errors
+/// They are no such files.
+pub fn decode(
+    epoch: Epoch,
+    bounds: ledger::snapshot::Bounds,
+    contents: &[bytes::Bytes],
+) -> io::Result<FrozenEpoch> {
+    files::decode(epoch, bounds, contents)
+}
+
+#[cfg(test)]
+mod tests;

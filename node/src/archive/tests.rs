@@ -1,0 +1,211 @@
+//! What goes into the files comes out again, and whatever was damaged is found.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use ledger::block::Attestation;
+use ledger::contract::{Delivery, Direction, Status, Terms};
+use ledger::frozen::FreezePolicy;
+use ledger::rule::Rule;
+use ledger::{
+    Action, AssetId, Body, Entry, Epoch, Genesis, GramsCo2, Ledger, MicroCurrency, PublicKey, Settlement,
+    Signature, Timestamp, Wh,
+};
+use parking_lot::RwLock;
+
+use super::files;
+use crate::gateway::sign_envelope;
+
+const EAGER: FreezePolicy = FreezePolicy {
+    after_epochs: 0,
+    keep_seals: 0,
+};
+
+fn key(n: u8) -> SigningKey {
+    SigningKey::from_bytes(&[n; 32])
+}
+
+fn public(key: &SigningKey) -> PublicKey {
+    PublicKey(key.verifying_key().to_bytes())
+}
+
+fn asset(name: &str) -> AssetId {
+    AssetId::try_from(name).expect("a name")
+}
+
+fn epoch(n: u64) -> Epoch {
+    Epoch::new(n).expect("an epoch")
+}
+
+/// A ledger of one node that signs all its blocks.
+struct Solo {
+    ledger: Ledger,
+    index: u64,
+}
+
+impl Solo {
+    fn new() -> Solo {
+        let mut solo = Solo {
+            ledger: Ledger::new(),
+            index: 0,
+        };
+        let genesis = Genesis {
+            salt: [1; 32],
+            created: Timestamp::ZERO,
+            epoch_ms: 900_000,
+            nodes: vec![(1, public(&key(1)))],
+            admins: vec![public(&key(2))],
+            gateways: vec![public(&key(3))],
+            development: true,
+        };
+        solo.apply(Body::Genesis { genesis });
+        solo
+    }
+
+    fn apply(&mut self, body: Body) -> ledger::Applied {
+        self.index += 1;
+        let at = Timestamp::new(900_000 * 1000).expect("a moment");
+        self.ledger.apply(self.index, &Entry { at, body })
+    }
+
+    fn act(&mut self, actions: Vec<Action>) {
+        let cluster = self.ledger.cluster();
+        let not_after = Timestamp::new(900_000 * 1000 + 1).expect("a moment");
+        let envelopes = actions.into_iter().enumerate().map(|(n, action)| {
+            let nonce = [self.index.to_be_bytes(), (n as u64).to_be_bytes()].concat();
+            sign_envelope(&key(3), cluster, nonce.try_into().expect("16 bytes"), not_after, action)
+        });
+        let body = Body::Envelopes {
+            envelopes: envelopes.collect(),
+        };
+        let applied = self.apply(body);
+        for answer in &applied.answers {
+            assert_eq!(answer.outcome.refusal(), None);
+        }
+        if let Some(header) = applied.block {
+            let signature = key(1).sign(header.signing_input(&public(&key(1))).as_bytes());
+            let attestation = Attestation {
+                node: 1,
+                index: header.index,
+                header: header.digest(),
+                signature: Signature(signature.to_bytes()),
+            };
+            let certified = self.apply(Body::Attestations {
+                attestations: vec![attestation],
+            });
+            assert_eq!(certified.certified, [header.index]);
+        }
+    }
+}
+
+fn settle(meter: &str, at: u64, consumption: i64) -> Action {
+    Action::Settle {
+        settlements: vec![Settlement {
+            meter: asset(meter),
+            epoch: epoch(at),
+            consumption: Wh::new(i128::from(consumption)).expect("watt-hours"),
+            label: "virtual_1".try_into().expect("a label"),
+            co2eq: GramsCo2::new(-3).expect("grams"),
+            autoseal: None,
+        }],
+    }
+}
+
+fn seal(at: u64) -> Action {
+    Action::SealEpoch {
+        epoch: epoch(at),
+        under: None,
+    }
+}
+
+/// An epoch with every kind of statement, a corrected seal, and blocks that other epochs have a part in.
+fn story() -> Solo {
+    let mut solo = Solo::new();
+    let rule = |name: &str, to: &str| Action::UpsertAsset {
+        asset: asset(name),
+        kind: None,
+        rule: Some(Rule {
+            from: None,
+            to: Some(asset(to)),
+        }),
+        metadata: BTreeMap::new(),
+    };
+    let contract = Action::AddContract {
+        terms: Terms {
+            id: "ppa \u{e4}".try_into().expect("a name"),
+            asset: asset("seller"),
+            partner: asset("buyer"),
+            direction: Direction::To,
+            delivery: Delivery::AsAvailable,
+            energy: Wh::new(200).expect("watt-hours"),
+            load_min: Wh::ZERO,
+            load_max: None,
+            energy_total: None,
+            valid_from: None,
+            valid_until: None,
+            price: MicroCurrency::new(95_000).expect("a price"),
+        },
+        status: Status::Active,
+        priority: 1,
+    };
+    solo.act(vec![rule("pv", "seller"), rule("seller", "grid"), contract]);
+    solo.act(vec![settle("pv", 7, 500), settle("pv", 8, 1), settle("load", 7, -90)]);
+    solo.act(vec![seal(8), seal(7)]);
+    solo.act(vec![settle("pv", 7, 40)]);
+    solo.act(vec![seal(7)]);
+    solo
+}
+
+fn lent(ledger: &Ledger, at: u64) -> ledger::frozen::FrozenEpoch {
+    let mut lent = ledger.share(epoch(at)).expect("it can be frozen").survey();
+    ledger.add_leaves(&mut lent);
+    lent
+}
+
+#[test]
+fn what_goes_into_files_comes_out_again() {
+    let Solo { mut ledger, .. } = story();
+    let whole = ledger.snapshot();
+    assert_eq!(ledger.freezable(&EAGER), Some(epoch(7)));
+    let out = lent(&ledger, 7);
+    let (cluster, bounds) = (ledger.cluster(), ledger.bounds());
+    let shared = RwLock::new(ledger);
+    let encoded = files::encode(&out, cluster, &shared).expect("it can be encoded");
+    let again = files::encode(&out, cluster, &shared).expect("it can be encoded");
+    assert_eq!(encoded, again, "the same bytes each time");
+    ledger = shared.into_inner();
+
+    let contents: Vec<_> = encoded.iter().map(|(_, content)| content.clone()).collect();
+    let back = files::decode(epoch(7), bounds, &contents).expect("our own files");
+    assert!(out.rows().eq(back.rows()) && out.rows().len() >= 7, "{:?}", out.rows().collect::<Vec<_>>());
+    assert!(out.seals().eq(back.seals()) && out.seals().count() >= 4);
+    assert_eq!(out.rest(), back.rest());
+
+    let named = encoded.iter().map(|(attachment, _)| super::file(attachment)).collect();
+    assert!(ledger.freeze(&out, named));
+    assert_ne!(ledger.snapshot(), whole);
+    assert!(ledger.thaw(&back));
+    assert_eq!(ledger.snapshot(), whole);
+}
+
+#[test]
+fn files_of_another_kind_or_epoch_are_refused() {
+    let Solo { ledger, .. } = story();
+    let (out, cluster, bounds) = (lent(&ledger, 7), ledger.cluster(), ledger.bounds());
+    let encoded = files::encode(&out, cluster, &RwLock::new(ledger)).expect("it can be encoded");
+    let contents: Vec<_> = encoded.into_iter().map(|(_, content)| content).collect();
+    let refused = |at, contents: &[bytes::Bytes]| files::decode(epoch(at), bounds, contents).map(drop);
+    assert!(refused(7, &contents).is_ok());
+    assert!(refused(8, &contents).is_err());
+    assert!(refused(7, &[contents[1].clone(), contents[0].clone()]).is_err());
+    assert!(refused(7, &contents[..1]).is_err());
+    for content in [&contents[0], &contents[1]] {
+        for len in (0..content.len()).step_by(7) {
+            let cut = content.slice(..len);
+            assert!(files::decode(epoch(7), bounds, &[cut.clone(), contents[1].clone()]).is_err());
+            assert!(files::decode(epoch(7), bounds, &[contents[0].clone(), cut]).is_err());
+        }
+    }
+    drop(Arc::new(out));
+}
