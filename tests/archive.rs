@@ -23,17 +23,32 @@ fn settle_and_seal(cluster: &Cluster, epochs: std::ops::RangeInclusive<u64>) {
         for meter in ["pv", "load"] {
             let consumption = if meter == "pv" { 500 + epoch } else { 300 };
             let body = json!({"meterId": meter, "epoch": epoch, "consumption": consumption, "label": "l"});
-            write(cluster, "balancing.addSettlement", &body, &format!("{meter} {epoch}"));
+            write(
+                cluster,
+                "balancing.addSettlement",
+                &body,
+                &format!("{meter} {epoch}"),
+            );
         }
-        let sealed = write(cluster, "balancing.sealEpoch", &json!({"epoch": epoch}), &format!("seal {epoch}"));
-        assert!(sealed["seals"].as_array().is_some_and(|seals| seals.len() >= 3), "{sealed}");
+        let sealed = write(
+            cluster,
+            "balancing.sealEpoch",
+            &json!({"epoch": epoch}),
+            &format!("seal {epoch}"),
+        );
+        assert!(
+            sealed["seals"].as_array().is_some_and(|seals| seals.len() >= 3),
+            "{sealed}"
+        );
     }
 }
 
 fn metric(cluster: &Cluster, id: u64, name: &str) -> Option<u64> {
     let text = Request::get(&cluster.api(id), "/metrics").send()?.body;
     let text = text.as_str()?.to_owned();
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("gridseal_{name} ")))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("gridseal_{name} ")))?;
     line.trim().parse().ok()
 }
 
@@ -57,7 +72,11 @@ fn shown(cluster: &Cluster, id: u64, epoch: u64) -> Vec<Value> {
         // Each node signs its own.
         strip(&mut balance);
         all.push(balance);
-        let mut latest = cluster.ok(id, "balancing.latestBalances", &json!({"assetId": asset, "before": epoch + 1, "n": 2}));
+        let mut latest = cluster.ok(
+            id,
+            "balancing.latestBalances",
+            &json!({"assetId": asset, "before": epoch + 1, "n": 2}),
+        );
         strip(&mut latest);
         all.push(latest);
     }
@@ -75,7 +94,11 @@ fn strip(value: &mut Value) {
 }
 
 fn files(cluster: &Cluster, id: u64) -> Vec<PathBuf> {
-    let dir = cluster.path("data").join(format!("node-{id}")).join("disk").join("archive");
+    let dir = cluster
+        .path("data")
+        .join(format!("node-{id}"))
+        .join("disk")
+        .join("archive");
     let found = std::fs::read_dir(&dir).expect("the archive");
     let mut files: Vec<PathBuf> = found.map(|file| file.expect("a file").path()).collect();
     files.sort();
@@ -125,8 +148,12 @@ fn archived_epochs_are_read_proved_corrected_restarted_and_handed_on() {
     let proof = cluster.ok(2, "balancing.proof", &json!({"assetId": "seller", "epoch": 5}));
     std::fs::write(cluster.path("proof.json"), proof.to_string()).expect("a file");
     let genesis = cluster.path("data").join("genesis.json").display().to_string();
-    let (code, out, error) =
-        gridseal(&["verify", &cluster.path("proof.json").display().to_string(), "--genesis", &genesis]);
+    let (code, out, error) = gridseal(&[
+        "verify",
+        &cluster.path("proof.json").display().to_string(),
+        "--genesis",
+        &genesis,
+    ]);
     assert_eq!(code, 0, "{out}{error}");
 
     // A late value and its correction, long after.
@@ -135,12 +162,21 @@ fn archived_epochs_are_read_proved_corrected_restarted_and_handed_on() {
     let listed = cluster.ok(3, "balancing.late", &json!({"epoch": 5}));
     assert!(listed.to_string().contains("\"late\""), "{listed}");
     let corrected = write(&cluster, "balancing.sealEpoch", &json!({"epoch": 5}), "correct");
-    assert!(corrected["seals"].as_array().is_some_and(|seals| seals.len() >= 2), "{corrected}");
+    assert!(
+        corrected["seals"]
+            .as_array()
+            .is_some_and(|seals| seals.len() >= 2),
+        "{corrected}"
+    );
     cluster.certified(&[1, 2, 3], 21);
     for id in cluster.ids() {
         let journal = cluster.ok(id, "balancing.journal", &json!({"assetId": "pv", "epoch": 5}));
         assert_eq!(journal["version"], 1, "{journal}");
-        let old = cluster.ok(id, "balancing.proof", &json!({"assetId": "pv", "epoch": 5, "version": 0}));
+        let old = cluster.ok(
+            id,
+            "balancing.proof",
+            &json!({"assetId": "pv", "epoch": 5, "version": 0}),
+        );
         assert_eq!(old["seal"], settled[1]["seal"]);
         eventually("it is thawed for that", SOON, || {
             metric(&cluster, id, "archive_thaws").filter(|thaws| *thaws > 0)
@@ -154,15 +190,24 @@ fn archived_epochs_are_read_proved_corrected_restarted_and_handed_on() {
     // A node that joins has it all.
     let key = cluster.join(4);
     let (peer, data) = (cluster.peer(4), cluster.data());
-    let add = ["member", "--data", &data, "add", "--id", "4", "--peer", &peer, "--key", &key];
+    let add = [
+        "member", "--data", &data, "add", "--id", "4", "--peer", &peer, "--key", &key,
+    ];
     let (code, out, error) = cluster.cli(&add);
     assert_eq!(code, 0, "{out}{error}");
     cluster.spawn(4);
     cluster.wait_ready(4);
     cluster.certified(&[1, 2, 3, 4], 25);
-    assert!(cluster.log(4).contains("received a snapshot"), "the log still reached back: this tested nothing");
+    assert!(
+        cluster.log(4).contains("received a snapshot"),
+        "the log still reached back: this tested nothing"
+    );
     for epoch in [2, 5, 9] {
-        assert_eq!(shown(&cluster, 4, epoch), shown(&cluster, 1, epoch), "epoch {epoch}");
+        assert_eq!(
+            shown(&cluster, 4, epoch),
+            shown(&cluster, 1, epoch),
+            "epoch {epoch}"
+        );
     }
     assert!(!files(&cluster, 4).is_empty());
 
@@ -172,8 +217,17 @@ fn archived_epochs_are_read_proved_corrected_restarted_and_handed_on() {
     let middle = content.len() / 2;
     content[middle] ^= 1;
     std::fs::write(&damaged, content).expect("the file");
-    let name = damaged.file_name().expect("a name").to_string_lossy().into_owned();
-    let epoch: u64 = name.split('-').next().expect("the epoch").parse().expect("a number");
+    let name = damaged
+        .file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
+    let epoch: u64 = name
+        .split('-')
+        .next()
+        .expect("the epoch")
+        .parse()
+        .expect("a number");
     // What was shown may still be in memory; a restart forgets it.
     cluster.kill9(4);
     cluster.restart(4);

@@ -167,9 +167,8 @@ impl StateMachine for Machine {
             }
         }
         let archive = Arc::clone(&self.archive);
-        (!needed.is_empty()).then(|| -> BoxFuture<'static, _> {
-            Box::pin(async move { archive.thaw(needed).await })
-        })
+        (!needed.is_empty())
+            .then(|| -> BoxFuture<'static, _> { Box::pin(async move { archive.thaw(needed).await }) })
     }
 
     fn apply(&mut self, batch: Vec<Committed>) {

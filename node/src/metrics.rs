@@ -166,11 +166,7 @@ impl Metrics {
                 "Epochs that lie in files instead of memory",
                 &gauges.archived_epochs,
             ),
-            (
-                "archived_bytes",
-                "Bytes of those files",
-                &gauges.archived_bytes,
-            ),
+            ("archived_bytes", "Bytes of those files", &gauges.archived_bytes),
             (
                 "archive_loads",
                 "Epochs read from files since the start",

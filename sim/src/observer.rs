@@ -1,6 +1,6 @@
 //! What the checkers are shown of a simulated cluster: its disks whenever they change, its nodes every millisecond.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use checkers::Violation;
 use checkers::failstop::{Damaged, FailStop};
@@ -9,6 +9,7 @@ use checkers::recovery::View;
 use checkers::wal::Platter;
 use checkers::watch::{Conclusion, Glance, Watch};
 use gridseal::api::backend::NodeStatus;
+use gridseal::archive::ArchiveStatus;
 use gridseal::gateway::Backend as _;
 
 use crate::cluster::{Seen, Shared};
@@ -39,6 +40,8 @@ pub struct Observer {
     configs: Vec<BTreeSet<u64>>,
     /// Since when faults and orders are over and the membership is still not what admins said.
     unsettled_ms: Option<u64>,
+    /// What the nodes' archives had at the last look.
+    archives: BTreeMap<u64, ArchiveStatus>,
 }
 
 impl Observer {
@@ -55,6 +58,7 @@ impl Observer {
             roster,
             configs: Vec::new(),
             unsettled_ms: None,
+            archives: BTreeMap::new(),
         }
     }
 
@@ -105,6 +109,7 @@ impl Observer {
                     life: seen.life(host.id()),
                 };
                 self.watch.look_at_node(now, host.id(), &glance);
+                self.look_at_archive(host.id(), gateway.archive());
             }
         }
         if closely {
@@ -112,6 +117,18 @@ impl Observer {
         }
         self.tell(self.watch.violations());
         self.told = self.watch.violations().len();
+    }
+
+    /// Counts what an archive did since the last look.
+    fn look_at_archive(&mut self, node: u64, now: ArchiveStatus) {
+        let before = self.archives.insert(node, now).unwrap_or_default();
+        for (state, now, before) in [
+            ("an epoch archived", now.epochs, before.epochs),
+            ("an archived epoch read", now.loads, before.loads),
+            ("an archived epoch thawed", now.thaws, before.thaws),
+        ] {
+            self.watch.count(state, now.saturating_sub(before));
+        }
     }
 
     /// The run is over; see [`Watch::conclude`].

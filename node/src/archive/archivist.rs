@@ -1,7 +1,6 @@
 //! The archivist: moves epochs out of memory, one at a time, beside everything else.
 
 use std::io;
-use std::sync::Arc;
 
 use ledger::Epoch;
 use ledger::frozen::{ArchiveFile, FrozenEpoch};
@@ -37,7 +36,7 @@ impl Archive {
         let Some(lent) = self.ledger.read().share(epoch) else {
             return Ok(());
         };
-        let mut lent = raft::aside(move || lent.survey()).await?;
+        let mut lent = raft::aside(|| lent.survey());
         let unchanged = {
             let ledger = self.ledger.read();
             ledger.add_leaves(&mut lent);
@@ -49,7 +48,6 @@ impl Archive {
                 (files, vec![held])
             })
         };
-        let lent = Arc::new(lent);
         let (files, held) = match unchanged {
             Some(unchanged) => unchanged,
             None => self.write(&lent).await?,
@@ -59,13 +57,13 @@ impl Archive {
         drop(held);
         tracing::debug!(%epoch, statements = lent.len(), bytes, frozen, "archived");
         // Nobody else may have the book any more: to drop it takes a while.
-        raft::aside(move || drop(lent)).await
+        raft::aside(|| drop(lent));
+        Ok(())
     }
 
     /// Writes an epoch's files, which are durable then.
-    async fn write(&self, lent: &Arc<FrozenEpoch>) -> io::Result<(Vec<ArchiveFile>, Vec<Hold>)> {
-        let (shared, ledger, cluster) = (Arc::clone(lent), Arc::clone(&self.ledger), self.cluster);
-        let encoded = raft::aside(move || files::encode(&shared, cluster, &ledger)).await??;
+    async fn write(&self, lent: &FrozenEpoch) -> io::Result<(Vec<ArchiveFile>, Vec<Hold>)> {
+        let encoded = raft::aside(|| files::encode(lent, self.cluster, &self.ledger))?;
         let (mut files, mut held) = (Vec::new(), Vec::new());
         for (attachment, content) in encoded {
             held.push(self.attachments.write(&attachment, content).await?);

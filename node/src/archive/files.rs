@@ -177,7 +177,11 @@ impl Names {
 fn statements(frozen: &FrozenEpoch, cluster: ClusterId, names: &Names) -> io::Result<Vec<u8>> {
     let epoch = epoch_number(frozen.epoch());
     let kinds = KINDS.map(Text::from);
-    let mut writer = Writer::new(STATEMENTS, notes("statements", cluster, frozen.epoch()), &["position"])?;
+    let mut writer = Writer::new(
+        STATEMENTS,
+        notes("statements", cluster, frozen.epoch()),
+        &["position"],
+    )?;
     let all: Vec<Row> = frozen.rows().collect();
     for rows in all.chunks(GROUP) {
         let metered = |row: &Row| row.kind < 2;
@@ -199,7 +203,10 @@ fn statements(frozen: &FrozenEpoch, cluster: ClusterId, names: &Names) -> io::Re
                 1 => Some(names.asset(row.to)),
                 _ => None,
             }))?;
-            group.some_texts(rows.iter().map(|row| names.contract(row).map(|(id, _)| id.clone())))?;
+            group.some_texts(
+                rows.iter()
+                    .map(|row| names.contract(row).map(|(id, _)| id.clone())),
+            )?;
             group.some_longs(rows.iter().map(|row| {
                 let (_, terms) = names.contract(row).filter(|_| row.kind == 3)?;
                 i64::try_from(merit_order::value(terms, i128::from(row.energy))).ok()
@@ -216,7 +223,15 @@ fn statements(frozen: &FrozenEpoch, cluster: ClusterId, names: &Names) -> io::Re
 fn seals(frozen: &FrozenEpoch, cluster: ClusterId) -> io::Result<Vec<u8>> {
     let mut notes = notes("seals", cluster, frozen.epoch());
     notes.push(("rest", BASE64_STANDARD.encode(frozen.rest())));
-    let different = ["asset", "digest", "root", "leaf", "content", "asset_number", "frontier"];
+    let different = [
+        "asset",
+        "digest",
+        "root",
+        "leaf",
+        "content",
+        "asset_number",
+        "frontier",
+    ];
     let mut writer = Writer::new(SEALS, notes, &different)?;
     let all: Vec<SealRow> = frozen.seals().collect();
     let bytes = |digest: &Digest| Text::from(&digest.0[..]);
@@ -244,10 +259,11 @@ fn seals(frozen: &FrozenEpoch, cluster: ClusterId) -> io::Result<Vec<u8>> {
             group.texts(seals().map(|seal| Text::from(seal.to_bytes())))?;
             group.numbers(records().map(|record| record.booked))?;
             group.numbers(rows.iter().map(|row| row.asset))?;
-            group.some_texts(
-                rows.iter()
-                    .map(|row| row.frontier.as_ref().map(|frontier| Text::from(frontier.to_bytes()))),
-            )
+            group.some_texts(rows.iter().map(|row| {
+                row.frontier
+                    .as_ref()
+                    .map(|frontier| Text::from(frontier.to_bytes()))
+            }))
         })?;
     }
     writer.finish()
@@ -276,11 +292,17 @@ pub(crate) fn decode(epoch: Epoch, bounds: Bounds, files: &[Bytes]) -> io::Resul
 
 fn open(content: &Bytes, table: &str, epoch: Epoch) -> io::Result<Table> {
     let opened = Table::open(content.clone())?;
-    let expected = [("format", FORMAT), ("table", table), ("epoch", &epoch.to_string())];
+    let expected = [
+        ("format", FORMAT),
+        ("table", table),
+        ("epoch", &epoch.to_string()),
+    ];
     for (key, expected) in expected {
         let found = opened.note(key).unwrap_or_default();
         if found != expected {
-            return Err(io::Error::other(format!("its {key} is {found:?}, not {expected:?}")));
+            return Err(io::Error::other(format!(
+                "its {key} is {found:?}, not {expected:?}"
+            )));
         }
     }
     Ok(opened)
@@ -313,7 +335,9 @@ fn seal_rows(table: &Table) -> io::Result<Vec<SealRow>> {
     for at in 0..digest.len() {
         let digest: [u8; 32] = digest[at].data().try_into().map_err(io::Error::other)?;
         let seal = Seal::from_bytes(content[at].data()).map_err(io::Error::other)?;
-        let frontier = frontier[at].as_ref().map(|bytes| Frontier::from_bytes(bytes.data()));
+        let frontier = frontier[at]
+            .as_ref()
+            .map(|bytes| Frontier::from_bytes(bytes.data()));
         rows.push(SealRow {
             asset: asset[at],
             record: SealRecord {

@@ -178,7 +178,7 @@ impl Archive {
         let _alone = self.loading.lock().await;
         if let Some((frozen, files)) = self.load(epoch).await? {
             let gone = self.ledger.write().show(Arc::new(frozen), &files, SHOWN);
-            raft::aside(move || drop(gone)).await?;
+            raft::aside(|| drop(gone));
         }
         Ok(())
     }
@@ -200,7 +200,7 @@ impl Archive {
         }
         drop(held);
         self.loads.fetch_add(1, Ordering::Relaxed);
-        let decoded = raft::aside(move || files::decode(epoch, bounds, &contents)).await?;
+        let decoded = raft::aside(|| files::decode(epoch, bounds, &contents));
         match decoded {
             Ok(frozen) => Ok(Some((frozen, files))),
             // Its checksum fits, so it was written so: no other copy would be better.

@@ -74,7 +74,13 @@ impl Solo {
         let not_after = Timestamp::new(900_000 * 1000 + 1).expect("a moment");
         let envelopes = actions.into_iter().enumerate().map(|(n, action)| {
             let nonce = [self.index.to_be_bytes(), (n as u64).to_be_bytes()].concat();
-            sign_envelope(&key(3), cluster, nonce.try_into().expect("16 bytes"), not_after, action)
+            sign_envelope(
+                &key(3),
+                cluster,
+                nonce.try_into().expect("16 bytes"),
+                not_after,
+                action,
+            )
         });
         let body = Body::Envelopes {
             envelopes: envelopes.collect(),
@@ -150,7 +156,11 @@ fn story() -> Solo {
         priority: 1,
     };
     solo.act(vec![rule("pv", "seller"), rule("seller", "grid"), contract]);
-    solo.act(vec![settle("pv", 7, 500), settle("pv", 8, 1), settle("load", 7, -90)]);
+    solo.act(vec![
+        settle("pv", 7, 500),
+        settle("pv", 8, 1),
+        settle("load", 7, -90),
+    ]);
     solo.act(vec![seal(8), seal(7)]);
     solo.act(vec![settle("pv", 7, 40)]);
     solo.act(vec![seal(7)]);
@@ -178,11 +188,18 @@ fn what_goes_into_files_comes_out_again() {
 
     let contents: Vec<_> = encoded.iter().map(|(_, content)| content.clone()).collect();
     let back = files::decode(epoch(7), bounds, &contents).expect("our own files");
-    assert!(out.rows().eq(back.rows()) && out.rows().len() >= 7, "{:?}", out.rows().collect::<Vec<_>>());
+    assert!(
+        out.rows().eq(back.rows()) && out.rows().len() >= 7,
+        "{:?}",
+        out.rows().collect::<Vec<_>>()
+    );
     assert!(out.seals().eq(back.seals()) && out.seals().count() >= 4);
     assert_eq!(out.rest(), back.rest());
 
-    let named = encoded.iter().map(|(attachment, _)| super::file(attachment)).collect();
+    let named = encoded
+        .iter()
+        .map(|(attachment, _)| super::file(attachment))
+        .collect();
     assert!(ledger.freeze(&out, named));
     assert_ne!(ledger.snapshot(), whole);
     assert!(ledger.thaw(&back));

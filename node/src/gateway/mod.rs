@@ -29,9 +29,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use ledger::canonical::Canonical;
-use ledger::{
-    Action, ClusterId, Envelope, Epoch, Ledger, NodeId, Nonce, PublicKey, Signature, Timestamp,
-};
+use ledger::{Action, ClusterId, Envelope, Epoch, Ledger, NodeId, Nonce, PublicKey, Signature, Timestamp};
 use parking_lot::RwLock;
 use raft::{BoxFuture, Disk, Replica};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -324,7 +322,11 @@ impl Backend for Gateway {
     fn readable(&self, epoch: Epoch) -> BoxFuture<'_, Result<(), Unanswered>> {
         Box::pin(async move {
             // A disk that fails ends the node.
-            self.inner.archive.show(epoch).await.map_err(|_| Unanswered::Stopping)
+            self.inner
+                .archive
+                .show(epoch)
+                .await
+                .map_err(|_| Unanswered::Stopping)
         })
     }
 

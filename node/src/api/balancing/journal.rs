@@ -143,7 +143,10 @@ async fn statements(call: Call) -> Result<Answer, Fault> {
         let ledger = call.ledger();
         known(&ledger, &asset)?;
         let rule = ledger.asset(&asset).map(|asset| asset.rule.clone());
-        (rule.unwrap_or_default(), ledger.epochs_of(&asset, None, EPOCHS_BACK))
+        (
+            rule.unwrap_or_default(),
+            ledger.epochs_of(&asset, None, EPOCHS_BACK),
+        )
     };
     let upstreams = [rule.upstream_from(), rule.upstream_to()];
     let show = |ledger: &Ledger, place: usize, statement: &Statement, watermark: usize| {
@@ -201,7 +204,11 @@ async fn assets(call: Call) -> Result<Answer, Fault> {
     let newest = newest_epochs(&call.ledger(), q, pattern.as_ref());
     let mut found: BTreeMap<StatementId, Statement> = BTreeMap::new();
     for (asset, epoch) in newest {
-        let journal = call.ledger_at(epoch).await?.journal(&asset, epoch).unwrap_or_default();
+        let journal = call
+            .ledger_at(epoch)
+            .await?
+            .journal(&asset, epoch)
+            .unwrap_or_default();
         let open = journal
             .statements
             .into_iter()
@@ -241,4 +248,3 @@ fn newest_epochs(ledger: &Ledger, q: Option<String>, pattern: Option<&Regex>) ->
     });
     newest.collect()
 }
-

@@ -438,7 +438,11 @@ fn a_snapshot_must_be_what_replay_gives() {
             .for_each(|(index, payload)| judgement.apply(*index, payload));
         judgement.ledger.snapshot()
     };
-    let complaints = |snapshots: &Snapshots| replay::check::<Product>(&fixture.log, snapshots, &Files::new()).1.len();
+    let complaints = |snapshots: &Snapshots| {
+        replay::check::<Product>(&fixture.log, snapshots, &Files::new())
+            .1
+            .len()
+    };
     assert_eq!(complaints(&snapshots(4, at(4))), 0);
     assert_eq!(complaints(&snapshots(last, fixture.ledger.snapshot())), 0);
     assert!(complaints(&snapshots(4, at(3))) > 0, "of an earlier state");
