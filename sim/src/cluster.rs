@@ -130,7 +130,7 @@ impl Common {
             1 << 20,
             // Epochs leave memory while clients still settle, seal and correct them.
             rng.pick(&[0, 1, 96]),
-            rng.pick(&[20, 100_000]),
+            rng.pick(&[0, 20, 100_000]),
         );
         let cluster = Cluster::parse("the simulated cluster", &text).map_err(|e| e.to_string())?;
         let genesis = Genesis {

@@ -118,7 +118,7 @@ fn a_snapshot_covers_what_was_dropped_only_if_its_bytes_are_there() {
     let dropping = |body_bytes: usize| {
         let dropping = disk(&fixture, all, None);
         let body = b"what a machine gave";
-        let mut file = b"GRIDSNP\x01".to_vec();
+        let mut file = b"GRIDSNP\x02".to_vec();
         file.extend([7; 40]);
         file.extend(0_u32.to_be_bytes());
         file.extend((body.len() as u64).to_be_bytes());
