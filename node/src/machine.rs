@@ -154,9 +154,8 @@ impl StateMachine for Machine {
         let shared = Arc::clone(&self.ledger);
         let ledger = shared.read();
         self.archive.hold_still();
-        if ledger.frozen().next().is_none() {
-            return None;
-        }
+        // While nothing is in the archive, nothing can be needed.
+        ledger.frozen().next()?;
         let mut needed = BTreeSet::new();
         for committed in batch {
             if let Payload::App(bytes) = &committed.payload

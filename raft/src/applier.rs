@@ -138,7 +138,7 @@ impl Applier {
             let mut applied = self.applied.lock();
             let restore = || applied.machine.restore(body, last.index());
             // Before the start nothing goes on beside.
-            let restored = if starting { restore() } else { aside(restore) };
+            let restored = aside_if(!starting, restore);
             restored.map_err(|e| Fault {
                 kind: FaultKind::Machine,
                 message: format!("{}: {e}", file.path),
@@ -194,16 +194,16 @@ impl Applier {
                 }
             })
             .collect();
-        let preparing = self.applied.lock().machine.prepare(&committed);
+        let large = bytes >= LARGE_BATCH;
+        let preparing = {
+            let mut applied = self.applied.lock();
+            aside_if(large, || applied.machine.prepare(&committed))
+        };
         if let Some(preparing) = preparing {
             preparing.await.map_err(|e| self.fail(e))?;
         }
         let mut applied = self.applied.lock();
-        if bytes < LARGE_BATCH {
-            applied.machine.apply(committed);
-        } else {
-            aside(|| applied.machine.apply(committed));
-        }
+        aside_if(large, || applied.machine.apply(committed));
         applied.last = Some(last);
         applied.bytes += bytes as u64;
         if let Some(membership) = newest_membership {
@@ -224,6 +224,11 @@ impl Applier {
         self.faults.disk(&error);
         error
     }
+}
+
+/// Computes aside where that is worth the way there.
+fn aside_if<T>(worth: bool, compute: impl FnOnce() -> T) -> T {
+    if worth { aside(compute) } else { compute() }
 }
 
 impl RaftStateMachine<TypeConfig> for Applier {

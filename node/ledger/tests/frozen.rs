@@ -45,7 +45,7 @@ impl Archiving {
         let shown = self.ledger.shown(epoch);
         let frozen = match (&shown, self.ledger.absent(epoch)) {
             (Some(shown), _) => FrozenEpoch::clone(shown),
-            (None, Some(files)) => self.load(epoch, &files.to_vec()),
+            (None, Some(files)) => self.load(epoch, files),
             (None, None) => panic!("{epoch} is not frozen"),
         };
         assert!(self.ledger.thaw(&frozen));
