@@ -21,16 +21,16 @@ pub struct BenchArgs {
     /// How many nodes.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=9))]
     pub nodes: u64,
-    /// How many clients.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=64))]
-    pub clients: u64,
+    /// How many clients work at once; a run for each number.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4], value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub clients: Vec<u64>,
     /// The seed.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Also draws faults.
     #[arg(long)]
     pub faults: bool,
-    /// Prints one JSON object.
+    /// Prints a JSON list, an object a run.
     #[arg(long)]
     pub json: bool,
 }
@@ -38,6 +38,8 @@ pub struct BenchArgs {
 /// What was measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Speed {
+    /// How many clients worked at once.
+    pub clients: u64,
     /// Virtual seconds a real second.
     pub speed: f64,
     /// Virtual seconds that passed, final questions included.
@@ -60,15 +62,15 @@ pub struct Speed {
     pub ok: bool,
 }
 
-/// Runs the load and measures it.
+/// Runs the load of so many clients, and measures it.
 ///
 /// # Errors
 /// As [`run::run`].
-pub fn run(args: &BenchArgs) -> io::Result<Speed> {
+pub fn run(args: &BenchArgs, clients: u64) -> io::Result<Speed> {
     let case = Case {
         seed: args.seed,
         nodes: args.nodes,
-        clients: args.clients,
+        clients,
         duration_ms: args.virtual_s * 1_000,
         drawn: args.faults,
         rough: args.faults,
@@ -84,6 +86,7 @@ pub fn run(args: &BenchArgs) -> io::Result<Speed> {
     let each = |n: u64| n as f64 / report.virtual_s.max(0.001);
     let counted = |what: &str| each(report.counts.get(what).copied().unwrap_or(0));
     Ok(Speed {
+        clients,
         speed: report.virtual_s / report.wall_s.max(0.001),
         virtual_s: report.virtual_s,
         wall_s: report.wall_s,
@@ -108,8 +111,12 @@ impl fmt::Display for Speed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:.1} virtual seconds a second ({:.1} in {:.1} s)",
-            self.speed, self.virtual_s, self.wall_s
+            "{} client{}: {:.1} virtual seconds a second ({:.1} in {:.1} s)",
+            self.clients,
+            if self.clients == 1 { "" } else { "s" },
+            self.speed,
+            self.virtual_s,
+            self.wall_s
         )?;
         if let (Some(cpu_s), Some(cpu_speed)) = (self.cpu_s, self.cpu_speed) {
             writeln!(

@@ -194,10 +194,16 @@ fn one_scenario(file: &Path, case: &Case, args: &ScenarioArgs) -> io::Result<boo
 /// # Errors
 /// The run can't be made.
 pub fn bench(args: &BenchArgs) -> io::Result<bool> {
-    let speed = bench::run(args)?;
-    match args.json {
-        true => println!("{}", json!(speed)),
-        false => print!("{speed}"),
+    let mut speeds = Vec::new();
+    for clients in &args.clients {
+        let speed = bench::run(args, *clients)?;
+        if !args.json {
+            println!("{speed}");
+        }
+        speeds.push(speed);
     }
-    Ok(speed.ok)
+    if args.json {
+        println!("{}", json!(speeds));
+    }
+    Ok(speeds.iter().all(|speed| speed.ok))
 }

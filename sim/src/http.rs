@@ -1,6 +1,7 @@
 //! A client's HTTP: one connection a node, kept while it works, and honest about silence.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +16,15 @@ use ledger::roster::{Row, Rows};
 use ledger::{Epoch, RosterBatch};
 use raft::Network;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::host::ip;
 
 /// The port nodes serve HTTP on.
 pub const API_PORT: u16 = 3000;
+
+/// Bytes of an answer that are shown.
+const SHOWN: usize = 200;
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,8 +33,27 @@ pub struct Answer {
     pub status: u16,
     /// The body; null if it was empty.
     pub body: Value,
+    /// The same as it came.
+    pub bytes: Bytes,
     /// The ledger's time when it was given.
     pub now: Option<u64>,
+}
+
+impl fmt::Display for Answer {
+    /// In short: how it begins, and what tells it from all others.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let begins = &self.bytes[..self.bytes.len().min(SHOWN)];
+        let digest = Sha256::digest(&self.bytes);
+        let (digest, _) = digest.split_at(8);
+        write!(
+            f,
+            "{} {} ({} bytes, {})",
+            self.status,
+            String::from_utf8_lossy(begins),
+            self.bytes.len(),
+            hex::encode(digest)
+        )
+    }
 }
 
 /// No answer: whatever was asked may have been done, or may yet be.
@@ -104,6 +128,7 @@ impl Http {
                 Ok(Answer {
                     status: StatusCode::as_u16(&status),
                     body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+                    bytes,
                     now,
                 })
             }

@@ -32,7 +32,7 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
                 })
                 .collect();
             let right = match &operation.outcome {
-                Outcome::Done(_) => times.iter().all(|n| *n == 1),
+                Outcome::Done => times.iter().all(|n| *n == 1),
                 Outcome::Refused(..) => times.iter().all(|n| *n == 0),
                 Outcome::Unknown => times.iter().all(|n| *n == 0) || times.iter().all(|n| *n == 1),
             };

@@ -23,7 +23,7 @@ pub enum Outcome {
     /// No one knows: it may have been done, or may yet be.
     Unknown,
     /// Done.
-    Done(Value),
+    Done,
     /// Certainly not done, and why: HTTP's number and the code.
     Refused(u16, String),
 }

@@ -67,7 +67,7 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
             };
             let at = content.windows(labels.len()).position(|window| window == labels);
             let ended = match operation.outcome {
-                Outcome::Done(_) => Some(operation.ended_ms),
+                Outcome::Done => Some(operation.ended_ms),
                 Outcome::Unknown if at.is_some() => None,
                 Outcome::Unknown | Outcome::Refused(..) => continue,
             };

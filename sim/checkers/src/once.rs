@@ -42,8 +42,8 @@ pub fn check<S>(history: &History, judgement: &Judgement<S>) -> Vec<(u64, &'stat
         let first = done.get(&nonce(&operation.key)).map_or(&[][..], Vec::as_slice);
         let wrong = match (&operation.outcome, first) {
             (_, [_, _, ..]) => Some(("exactly once", "was done more than once")),
-            (Outcome::Done(_), []) => Some(("durability", "was acknowledged, and is not in the log")),
-            (Outcome::Done(_), [(_, Some(_))]) => {
+            (Outcome::Done, []) => Some(("durability", "was acknowledged, and is not in the log")),
+            (Outcome::Done, [(_, Some(_))]) => {
                 Some(("exactly once", "was acknowledged, and refused in the log"))
             }
             (Outcome::Refused(..), [(_, None)]) => Some(("exactly once", "was refused, and done in the log")),

@@ -55,7 +55,7 @@ pub fn check(history: &History, stability: &Stability) -> Vec<(u64, String)> {
         };
         let tried = writes().any(|operation| within(operation.asked_ms) && operation.ended_ms <= *until);
         let answered = writes()
-            .any(|operation| within(operation.ended_ms) && matches!(operation.outcome, Outcome::Done(_)));
+            .any(|operation| within(operation.ended_ms) && matches!(operation.outcome, Outcome::Done));
         if tried && !answered {
             found.push((
                 *until,

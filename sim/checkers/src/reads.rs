@@ -16,7 +16,7 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
     // By meter and epoch: each label, when it was first sent, and when it was acknowledged.
     let mut written: BTreeMap<(&str, u64), Vec<Written<'_>>> = BTreeMap::new();
     for operation in &history.operations {
-        let acknowledged = matches!(operation.outcome, Outcome::Done(_)).then_some(operation.ended_ms);
+        let acknowledged = matches!(operation.outcome, Outcome::Done).then_some(operation.ended_ms);
         for s in &operation.settles {
             let entry = (s.label.as_str(), operation.asked_ms, acknowledged);
             written.entry((&s.meter, s.epoch)).or_default().push(entry);

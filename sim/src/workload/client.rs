@@ -97,11 +97,7 @@ impl Client {
             }
             match answer {
                 Ok(answer) => {
-                    trace::record(format_args!(
-                        "{key} hears {} {}",
-                        answer.status,
-                        stable(&answer.body)
-                    ));
+                    trace::record(format_args!("{key} hears {answer}"));
                     self.note_odd(action, node, &answer);
                     outcome = judge(&answer);
                     if outcome != Outcome::Unknown {
@@ -127,7 +123,7 @@ impl Client {
         }
         let mut history = self.history.lock();
         history.count(match &outcome {
-            Outcome::Done(_) => "done",
+            Outcome::Done => "done",
             Outcome::Refused(..) => "refused",
             Outcome::Unknown => "unknown",
         });
@@ -214,7 +210,7 @@ fn draw_attempt(key: &str, node: u64, action: &str, asked_ms: u64, answer: &Resu
     let heard = match answer {
         Err(_) => Heard::Silence,
         Ok(answer) => match judge(answer) {
-            Outcome::Done(_) => Heard::Done,
+            Outcome::Done => Heard::Done,
             Outcome::Refused(status, code) => Heard::Refused(status, code),
             Outcome::Unknown => Heard::Unsure(answer.status),
         },
@@ -231,7 +227,7 @@ fn draw_attempt(key: &str, node: u64, action: &str, asked_ms: u64, answer: &Resu
 /// What an answer says of the outcome. Silence and its likes say nothing.
 pub(super) fn judge(answer: &Answer) -> Outcome {
     match answer.status {
-        200 => Outcome::Done(answer.body.clone()),
+        200 => Outcome::Done,
         // Too much under way: this attempt did nothing, but an earlier one may have.
         429 => Outcome::Unknown,
         400..500 => {

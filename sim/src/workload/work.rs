@@ -130,7 +130,7 @@ impl Client {
         }
         self.history.lock().count("quarter-hours of the week");
         self.report(settles).await;
-        let body = json!({"epoch": epoch, "under": super::week::STREET});
+        let body = json!({"epoch": epoch, "under": super::week::STREET, "brief": true});
         self.operate("balancing.sealEpoch", body, Vec::new()).await;
     }
 
@@ -168,6 +168,10 @@ impl Client {
         let mut body = json!({"epoch": self.epoch().saturating_sub(back)});
         if self.rng.chance(PerMillion::percent(30)) {
             body["under"] = json!(self.rng.pick(&["east", "west", "district"]));
+        }
+        // Whoever seals a whole epoch seldom wants all of every seal; showing it would be most of a run's work.
+        if self.rng.chance(PerMillion::percent(70)) {
+            body["brief"] = json!(true);
         }
         self.operate("balancing.sealEpoch", body, Vec::new()).await;
     }

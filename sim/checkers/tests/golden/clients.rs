@@ -97,7 +97,7 @@ fn read(asked_ms: u64, labels: &[&str]) -> Read {
 fn good() -> History {
     History {
         operations: vec![
-            settle(1, 100, Outcome::Done(Value::Null)),
+            settle(1, 100, Outcome::Done),
             settle(2, 200, Outcome::Refused(409, "rule_cycle".into())),
             settle(3, 300, Outcome::Unknown),
         ],
@@ -186,7 +186,7 @@ fn agreement_sees_two_digests_of_one_seal() {
 #[test]
 fn durability_sees_what_was_lost_doubled_or_made_up() {
     let mut lost = good();
-    lost.operations.push(settle(9, 400, Outcome::Done(Value::Null)));
+    lost.operations.push(settle(9, 400, Outcome::Done));
     assert!(noticed_by(&lost, "durability"));
 
     let mut refused = good();

@@ -24,7 +24,7 @@ fn write(label: &str, asked_ms: u64, ended_ms: u64, outcome: Outcome) -> Operati
 }
 
 fn done(label: &str, asked_ms: u64, ended_ms: u64) -> Operation {
-    write(label, asked_ms, ended_ms, Outcome::Done(Value::Null))
+    write(label, asked_ms, ended_ms, Outcome::Done)
 }
 
 fn read(labels: &str, asked_ms: u64, answered_ms: u64) -> Read {

@@ -194,7 +194,7 @@ impl Fixture {
         };
         History {
             operations: vec![
-                operation("settle", Told::Done(Value::Null)),
+                operation("settle", Told::Done),
                 operation("seal", Told::Unknown),
                 operation("again", Told::Refused(409, "already_sealed".into())),
                 operation("never", Told::Unknown),
@@ -505,7 +505,7 @@ fn clients_were_told_what_the_log_did() {
             .map(|(_, checker, _)| checker)
             .collect()
     };
-    let done = || Told::Done(Value::Null);
+    let done = || Told::Done;
     let refused = |code: &str| Told::Refused(409, code.into());
     assert_eq!(complaints(0, done()), [""; 0]);
     assert_eq!(

@@ -148,7 +148,7 @@ fn a_stable_majority_acknowledges_writes() {
         "or still asks"
     );
     assert_eq!(stuck(&period(until), vec![]), 0);
-    let done = |at| write(0, at, Outcome::Done(Value::Null));
+    let done = |at| write(0, at, Outcome::Done);
     assert_eq!(stuck(&period(until), vec![unknown(settled), done(settled)]), 0);
     assert_eq!(stuck(&period(until), vec![unknown(settled), done(until)]), 0);
     assert_eq!(
