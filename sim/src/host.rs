@@ -4,16 +4,18 @@
 //! lets it run a millisecond at a time ([`Host::run`]); whatever it awaits that is due by then happens, in the
 //! order that its seeded scheduler decides. A crash ends the mount and the sockets first and then drops
 //! the runtime with all its tasks, wherever they were: destructors run, as they must in one address space, but
-//! there is nothing left that they could change.
+//! there is nothing left that they could change. A process whose tasks never come to rest is ended ([`SPINS`]).
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, RngSeed, Runtime};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet};
@@ -85,6 +87,37 @@ struct Process {
     began: Instant,
     paused_until_ms: u64,
     stop: watch::Sender<bool>,
+    work: Arc<Work>,
+}
+
+/// Task polls that a millisecond may take; usual ones take some hundreds. Beyond, tasks keep each other busy, and time
+/// would stand still for ever.
+const POLLS_A_TICK: u64 = 1_000_000;
+/// How the reason begins for which a process that spins is ended.
+pub const SPINS: &str = "it spins";
+
+/// Counts what a process does, so that one which never comes to rest is noticed.
+#[derive(Default)]
+struct Work {
+    polls: AtomicU64,
+    /// Of whoever waits for the process to come to rest.
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Work {
+    fn count(&self) {
+        if self.polls.fetch_add(1, Ordering::Relaxed) >= POLLS_A_TICK
+            && let Some(waker) = self.waker.lock().take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// Whether there was too much of it; `waker` hears as soon as there is.
+    fn is_too_much(&self, waker: &Waker) -> bool {
+        *self.waker.lock() = Some(waker.clone());
+        self.polls.load(Ordering::Relaxed) >= POLLS_A_TICK
+    }
 }
 
 /// The address of a node's machine.
@@ -187,9 +220,12 @@ impl Host {
         }
         trace::enter(self.time.now_ms(), self.who);
         let label = |what: &str| format!("{what} of {} start {}", self.who, self.boots);
+        let work = Arc::new(Work::default());
+        let counted = Arc::clone(&work);
         let runtime = Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
+            .on_before_task_poll(move |_| counted.count())
             .rng_seed(RngSeed::from_bytes(
                 &Rng::fork(self.seed, &label("scheduler")).next().to_le_bytes(),
             ))
@@ -221,6 +257,7 @@ impl Host {
             began,
             paused_until_ms: 0,
             stop,
+            work,
         }));
         Ok(())
     }
@@ -237,9 +274,14 @@ impl Host {
         trace::enter(now_ms, self.who);
         let present = process.began + Duration::from_millis(now_ms - process.began_ms);
         let Process {
-            local, main, runtime, ..
+            local,
+            main,
+            runtime,
+            work,
+            ..
         } = &mut **process;
-        let exited = runtime.block_on(local.run_until(until(present, main)));
+        work.polls.store(0, Ordering::Relaxed);
+        let exited = runtime.block_on(local.run_until(until(present, main, work)));
         let asked = *process.stop.borrow();
         if let Some(result) = exited {
             trace::record(format_args!("process exits: {result:?}"));
@@ -303,8 +345,12 @@ impl Drop for Host {
     }
 }
 
-/// Runs the process until its clock shows the present, or it exits.
-async fn until(present: Instant, main: &mut JoinHandle<Result<(), String>>) -> Option<Result<(), String>> {
+/// Runs the process until its clock shows the present, or it exits, or is found to spin.
+async fn until(
+    present: Instant,
+    main: &mut JoinHandle<Result<(), String>>,
+    work: &Work,
+) -> Option<Result<(), String>> {
     let behind = present.duration_since(Instant::now());
     if behind > TICK {
         // It was paused. Everything that was due in between is late, and due at once.
@@ -314,6 +360,10 @@ async fn until(present: Instant, main: &mut JoinHandle<Result<(), String>>) -> O
     std::future::poll_fn(|cx| {
         if let Poll::Ready(joined) = Pin::new(&mut *main).poll(cx) {
             return Poll::Ready(Some(joined.unwrap_or_else(|e| Err(e.to_string()))));
+        }
+        if work.is_too_much(cx.waker()) {
+            let why = format!("{SPINS}: {POLLS_A_TICK} polls of tasks in {TICK:?}");
+            return Poll::Ready(Some(Err(why)));
         }
         sleep.as_mut().poll(cx).map(|()| None)
     })

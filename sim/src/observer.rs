@@ -13,7 +13,7 @@ use gridseal::archive::ArchiveStatus;
 use gridseal::gateway::Backend as _;
 
 use crate::cluster::{Seen, Shared};
-use crate::host::Host;
+use crate::host::{Host, SPINS};
 use crate::product::Product;
 use crate::trace;
 use crate::workload::roster;
@@ -40,6 +40,8 @@ pub struct Observer {
     configs: Vec<BTreeSet<u64>>,
     /// Since when faults and orders are over and the membership is still not what admins said.
     unsettled_ms: Option<u64>,
+    /// Stops of processes that were looked at.
+    stops: usize,
     /// What the nodes' archives had at the last look.
     archives: BTreeMap<u64, ArchiveStatus>,
 }
@@ -58,6 +60,7 @@ impl Observer {
             roster,
             configs: Vec::new(),
             unsettled_ms: None,
+            stops: 0,
             archives: BTreeMap::new(),
         }
     }
@@ -73,6 +76,11 @@ impl Observer {
             )
         });
         self.watch.look_at_disks(now, disks);
+        for (at_ms, node, why) in &world.stops()[self.stops..] {
+            let what = why.starts_with(SPINS).then(|| format!("n{node} {why}"));
+            self.watch.complain(*at_ms, "liveness", what);
+        }
+        self.stops = world.stops().len();
         let closely = now >= self.next_ms;
         if closely {
             self.next_ms = now + CLOSELY_MS;
