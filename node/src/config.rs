@@ -122,6 +122,8 @@ pub struct Archiving {
     pub after_epochs: u64,
     /// And the oldest, while more than so many seals are in memory.
     pub keep_seals: usize,
+    /// And the oldest, while more statements of sealed epochs than this are in memory.
+    pub keep_statements: usize,
 }
 
 impl Archiving {
@@ -130,6 +132,7 @@ impl Archiving {
         FreezePolicy {
             after_epochs: self.after_epochs,
             keep_seals: self.keep_seals,
+            keep_statements: self.keep_statements,
         }
     }
 }
@@ -139,6 +142,7 @@ impl Default for Archiving {
         Self {
             after_epochs: 96,
             keep_seals: 250_000,
+            keep_statements: 1_000_000,
         }
     }
 }
@@ -158,7 +162,7 @@ impl Default for Log {
     fn default() -> Self {
         Self {
             snapshot_after_entries: 10_000,
-            snapshot_after_bytes: 256 << 20,
+            snapshot_after_bytes: 64 << 20,
             keep_entries: 2_000,
             keep_bytes: 256 << 20,
             segment_bytes: 32 << 20,

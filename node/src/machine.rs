@@ -181,7 +181,7 @@ impl StateMachine for Machine {
                 Payload::Blank => ledger.apply_blank(committed.index),
             }
         }
-        self.archive.applied(certified);
+        self.archive.applied(&mut ledger, certified);
     }
 
     fn snapshot(&mut self) -> Capture {

@@ -57,8 +57,10 @@ pub struct FreezePolicy {
     /// Those that are older than so many epochs. Age is counted from the newest epoch in which anything is booked, but
     /// never from one after the ledger's now.
     pub after_epochs: u64,
-    /// And the oldest, while more than so many seals are in memory.
+    /// And the oldest, while more than so many seals are in memory,
     pub keep_seals: usize,
+    /// or more than so many statements of epochs with seals.
+    pub keep_statements: usize,
 }
 
 /// A frozen epoch as the ledger knows it.
@@ -140,17 +142,27 @@ impl Ledger {
         let newest = self.epochs.last_key_value()?.0.get();
         let now = self.now.get().checked_div(self.epoch_ms()?)?;
         let reference = newest.min(now);
-        let mut seals: usize = self.epochs.values().map(|book| book.sealed).sum();
+        let weight = |book: &Book| match book.sealed {
+            0 => (0, 0),
+            seals => (seals, book.statements.len()),
+        };
+        let (mut seals, mut statements) = (0, 0);
+        for (more_seals, more_statements) in self.epochs.values().map(|book| weight(book)) {
+            seals += more_seals;
+            statements += more_statements;
+        }
         for (epoch, book) in &self.epochs {
             let aged = epoch.get().saturating_add(policy.after_epochs) < reference;
-            if !aged && seals <= policy.keep_seals {
+            if !aged && seals <= policy.keep_seals && statements <= policy.keep_statements {
                 return None;
             }
             if self.can_freeze(book) {
                 return Some(*epoch);
             }
             // What can't go doesn't drive out younger ones.
-            seals -= book.sealed;
+            let (fewer_seals, fewer_statements) = weight(book);
+            seals -= fewer_seals;
+            statements -= fewer_statements;
         }
         None
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 const EAGER: FreezePolicy = FreezePolicy {
     after_epochs: 0,
     keep_seals: 0,
+    keep_statements: usize::MAX,
 };
 
 /// What an archive's files would hold of an epoch.
@@ -291,6 +292,7 @@ fn only_what_is_aged_sealed_and_certified_is_frozen() {
     let policy = FreezePolicy {
         after_epochs: 2,
         keep_seals: 100,
+        keep_statements: 100,
     };
     for epoch in 1..=5 {
         act(&mut cluster, &format!("settle a {epoch} 5"));
@@ -337,6 +339,11 @@ fn only_what_is_aged_sealed_and_certified_is_frozen() {
         Some(3),
         "but too many seals are in memory"
     );
+    let few = FreezePolicy {
+        keep_statements: 0,
+        ..policy
+    };
+    assert_eq!(freezable(&cluster, &few), Some(3), "or too many statements");
     // An epoch to come makes the others as old as the ledger's time does, not older.
     act(&mut cluster, "settle a 2000 1");
     let old = FreezePolicy {

@@ -1,13 +1,14 @@
 //! The archivist: moves epochs out of memory, one at a time, beside everything else.
 
 use std::io;
+use std::sync::Arc;
 
 use ledger::Epoch;
 use ledger::frozen::{ArchiveFile, FrozenEpoch};
 use raft::Hold;
+use tokio::sync::oneshot;
 
-use super::{Archive, file, files};
-use crate::actors::Fed;
+use super::{Archive, Leaving, file, files};
 
 impl Archive {
     /// Runs until the disk fails, for which the replica stops.
@@ -53,7 +54,8 @@ impl Archive {
             None => self.write(&lent).await?,
         };
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
-        let frozen = self.let_go(&lent, files).await;
+        let lent = Arc::new(lent);
+        let frozen = self.let_go(Arc::clone(&lent), files).await;
         drop(held);
         tracing::debug!(%epoch, statements = lent.len(), bytes, frozen, "archived");
         // Nobody else may have the book any more: to drop it takes a while.
@@ -72,23 +74,17 @@ impl Archive {
         Ok((files, held))
     }
 
-    /// Lets go of a book, unless it has changed, at a moment when no entry is about to be applied.
-    async fn let_go(&self, lent: &FrozenEpoch, files: Vec<ArchiveFile>) -> bool {
-        loop {
-            {
-                let mut ledger = self.ledger.write();
-                if !self.is_applying() {
-                    let frozen = ledger.freeze(lent, files);
-                    if frozen {
-                        self.feed(Fed::Frozen {
-                            index: ledger.applied().unwrap_or(0),
-                            epoch: lent.epoch(),
-                        });
-                    }
-                    return frozen;
-                }
+    /// Lets go of a book, unless it has changed, at a moment when no entry is about to be applied: now, or right after
+    /// those at hand, since under load there may be no other.
+    async fn let_go(&self, book: Arc<FrozenEpoch>, files: Vec<ArchiveFile>) -> bool {
+        let (told, answer) = oneshot::channel();
+        *self.leaving.lock() = Some(Leaving { book, files, told });
+        {
+            let mut ledger = self.ledger.write();
+            if !self.is_applying() {
+                self.leave(&mut ledger);
             }
-            self.idle.notified().await;
         }
+        answer.await.unwrap_or(false)
     }
 }

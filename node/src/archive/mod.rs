@@ -21,9 +21,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ledger::frozen::{ArchiveFile, FreezePolicy, FrozenEpoch};
 use ledger::{ClusterId, Digest, Epoch, Ledger};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use raft::{Attachment, Attachments};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::actors::Fed;
 
@@ -45,10 +45,18 @@ pub(crate) struct Archive {
     applying: AtomicBool,
     /// Something may have become fit to leave.
     due: Notify,
-    /// No entry is about to be applied.
-    idle: Notify,
+    /// An epoch that lies in files now, and leaves memory as soon as no entry is about to be applied.
+    leaving: Mutex<Option<Leaving>>,
     loads: AtomicU64,
     thaws: AtomicU64,
+}
+
+/// A book on its way out of memory.
+struct Leaving {
+    book: Arc<FrozenEpoch>,
+    files: Vec<ArchiveFile>,
+    /// Hears whether it went.
+    told: oneshot::Sender<bool>,
 }
 
 /// What an archive has, for those who watch the node.
@@ -84,7 +92,7 @@ impl Archive {
             loading: tokio::sync::Mutex::default(),
             applying: AtomicBool::new(false),
             due: Notify::new(),
-            idle: Notify::new(),
+            leaving: Mutex::default(),
             loads: AtomicU64::new(0),
             thaws: AtomicU64::new(0),
         }
@@ -115,13 +123,30 @@ impl Archive {
         self.applying.store(true, Ordering::Release);
     }
 
-    /// Entries were applied; `certified` if blocks became certified by them. To be called while the ledger is held.
-    pub(crate) fn applied(&self, certified: bool) {
+    /// Entries were applied; `certified` if blocks became certified by them.
+    pub(crate) fn applied(&self, ledger: &mut Ledger, certified: bool) {
         self.applying.store(false, Ordering::Release);
-        self.idle.notify_one();
+        self.leave(ledger);
         if certified {
             self.due.notify_one();
         }
+    }
+
+    /// Lets go of the book that waits for this, unless it has changed. No entry must be about to be applied.
+    fn leave(&self, ledger: &mut Ledger) {
+        let Some(Leaving { book, files, told }) = self.leaving.lock().take() else {
+            return;
+        };
+        let frozen = ledger.freeze(&book, files);
+        if frozen {
+            self.feed(Fed::Frozen {
+                index: ledger.applied().unwrap_or(0),
+                epoch: book.epoch(),
+            });
+        }
+        // The archivist may have ended; then so has the node. Otherwise it drops the book, which takes a while.
+        drop(book);
+        let _ = told.send(frozen);
     }
 
     fn is_applying(&self) -> bool {

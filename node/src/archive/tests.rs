@@ -20,6 +20,7 @@ use crate::gateway::sign_envelope;
 const EAGER: FreezePolicy = FreezePolicy {
     after_epochs: 0,
     keep_seals: 0,
+    keep_statements: usize::MAX,
 };
 
 fn key(n: u8) -> SigningKey {

@@ -264,8 +264,8 @@ fn cluster_text(given: Option<&Cluster>, places: &[Place], seed: u64) -> String 
     );
     let _ = writeln!(
         text,
-        "\n[archive]\nafter_epochs = {}\nkeep_seals = {}",
-        archive.after_epochs, archive.keep_seals
+        "\n[archive]\nafter_epochs = {}\nkeep_seals = {}\nkeep_statements = {}",
+        archive.after_epochs, archive.keep_seals, archive.keep_statements
     );
     let _ = writeln!(
         text,

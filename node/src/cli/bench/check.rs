@@ -167,7 +167,10 @@ async fn journal(
     }
     for slice in &expected.unknown {
         let range = within(slice);
-        let there = found[range.clone()].iter().filter(|&&count| count > 0).count();
+        let there = range
+            .clone()
+            .filter(|&position| found[position] > least[position]);
+        let there = there.count();
         if there == range.len() {
             least[range].iter_mut().for_each(|count| *count += 1);
         } else if there > 0 {

@@ -1,7 +1,7 @@
 //! The load: clients that settle slices of a population as fast as the cluster takes them.
 //!
 //! A client sends its next request when the last one is answered. What always holds: each pair of meter and epoch
-//! is sent once. What was pushed back (429, 503) certainly had no effect and is sent again, and its latency goes on
+//! is sent once, or as often as the [`Pace`] says. What was pushed back (429, 503) certainly had no effect and is sent again, and its latency goes on
 //! counting; what was not answered, or 504, is *unknown* and never sent again.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -31,14 +31,17 @@ const CONNECT: Duration = Duration::from_secs(30);
 pub(super) struct Schedule {
     meters: usize,
     batch: usize,
+    /// How often each meter comes in an epoch.
+    rounds: u64,
     next: AtomicU64,
 }
 
 impl Schedule {
-    pub(super) fn new(meters: usize, batch: usize) -> Self {
+    pub(super) fn new(meters: usize, batch: usize, rounds: u64) -> Self {
         Self {
             meters,
             batch,
+            rounds,
             next: AtomicU64::new(0),
         }
     }
@@ -49,14 +52,14 @@ impl Schedule {
     }
 
     fn slice(&self, turn: u64) -> Slice {
-        let an_epoch = self.meters.div_ceil(self.batch) as u64;
+        let a_round = self.meters.div_ceil(self.batch) as u64;
         #[expect(
             clippy::cast_possible_truncation,
-            reason = "below the number of slices of an epoch"
+            reason = "below the number of slices of a round"
         )]
-        let first = (turn % an_epoch) as usize * self.batch;
+        let first = (turn % a_round) as usize * self.batch;
         Slice {
-            epoch: FIRST_EPOCH + turn / an_epoch,
+            epoch: FIRST_EPOCH + turn / (a_round * self.rounds),
             first,
             len: self.batch.min(self.meters - first),
         }
@@ -70,6 +73,34 @@ pub(super) enum Target {
     Leader,
     /// To all nodes in turn.
     All,
+}
+
+/// How fast history grows.
+#[derive(Debug, Clone)]
+pub(super) struct Pace {
+    /// How often each meter reports in an epoch.
+    pub(super) rounds: u64,
+    /// How many epochs are sealed already, and how many more may be open at once.
+    pub(super) ahead: Option<(watch::Receiver<u64>, u64)>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            rounds: 1,
+            ahead: None,
+        }
+    }
+}
+
+impl Pace {
+    /// Waits until this epoch may be open, or until nobody seals any more.
+    async fn wait(&self, epoch: u64) {
+        if let Some((sealed, most)) = &self.ahead {
+            let near = |sealed: &u64| epoch < FIRST_EPOCH + sealed + most;
+            let _ = sealed.clone().wait_for(near).await;
+        }
+    }
 }
 
 /// A request that was acknowledged.
@@ -117,8 +148,9 @@ struct Shared {
     /// Settlements acknowledged so far.
     acknowledged: AtomicU64,
     /// Settlements acknowledged so far, by epoch, until an epoch is complete; then it goes to whoever listens.
-    open: Mutex<BTreeMap<u64, usize>>,
+    open: Mutex<BTreeMap<u64, u64>>,
     complete: Option<mpsc::UnboundedSender<u64>>,
+    pace: Pace,
 }
 
 /// What a load is made of.
@@ -133,6 +165,7 @@ pub(super) struct Plan {
     pub(super) leader: usize,
     /// Hears of epochs in which every meter's settlement is acknowledged.
     pub(super) complete: Option<mpsc::UnboundedSender<u64>>,
+    pub(super) pace: Pace,
 }
 
 impl Load {
@@ -140,7 +173,7 @@ impl Load {
     pub(super) fn start(plan: Plan) -> Self {
         let shared = Arc::new(Shared {
             client: plan.client,
-            schedule: Schedule::new(plan.population.len(), plan.batch),
+            schedule: Schedule::new(plan.population.len(), plan.batch, plan.pace.rounds),
             population: plan.population,
             encoder: plan.encoder,
             target: plan.target,
@@ -150,6 +183,7 @@ impl Load {
             acknowledged: AtomicU64::new(0),
             open: Mutex::default(),
             complete: plan.complete,
+            pace: plan.pace,
         });
         let mut clients = JoinSet::new();
         for me in 0..plan.clients {
@@ -205,6 +239,7 @@ impl Shared {
         self.connect(me).await?;
         while !self.stop.load(Ordering::Relaxed) {
             let slice = self.schedule.next();
+            self.pace.wait(slice.epoch).await;
             let ask = self.encoder.encode(&self.population, &slice);
             let begun = Instant::now();
             match self.persist(me, &ask, &slice, &mut sent.pushed_back).await? {
@@ -296,8 +331,8 @@ impl Shared {
         let Some(complete) = &self.complete else { return };
         let mut open = self.open.lock();
         let settled = open.entry(slice.epoch).or_default();
-        *settled += slice.len;
-        if *settled == self.population.len() {
+        *settled += slice.len as u64;
+        if *settled == self.population.len() as u64 * self.pace.rounds {
             open.remove(&slice.epoch);
             // Nobody listens any more at the end.
             let _ = complete.send(slice.epoch);
@@ -330,7 +365,7 @@ mod tests {
 
     #[test]
     fn every_meter_comes_once_an_epoch() {
-        let schedule = Schedule::new(250, 100);
+        let schedule = Schedule::new(250, 100, 1);
         let slices: Vec<Slice> = (0..6).map(|_| schedule.next()).collect();
         let meters: Vec<(u64, usize)> = slices
             .iter()
@@ -340,5 +375,19 @@ mod tests {
             .flat_map(|epoch| (0..250).map(move |meter| (epoch, meter)))
             .collect();
         assert_eq!(meters, expected);
+    }
+
+    #[test]
+    fn or_as_often_as_said() {
+        let schedule = Schedule::new(150, 100, 3);
+        let slices: Vec<(u64, usize)> = (0..12)
+            .map(|_| schedule.next())
+            .map(|slice| (slice.epoch - FIRST_EPOCH, slice.first))
+            .collect();
+        let an_epoch = [0, 100].repeat(3);
+        let expected: Vec<(u64, usize)> = (0..2)
+            .flat_map(|epoch| an_epoch.iter().map(move |first| (epoch, *first)))
+            .collect();
+        assert_eq!(slices, expected);
     }
 }

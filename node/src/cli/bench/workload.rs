@@ -15,7 +15,7 @@ use super::super::Failure;
 use super::check;
 use super::cluster::Cluster;
 use super::latency::Latencies;
-use super::load::{Load, Plan, Sent};
+use super::load::{Load, Pace, Plan, Sent};
 use super::payload;
 use super::plan::{Who, Workload};
 use super::population::Population;
@@ -75,6 +75,7 @@ pub(super) async fn run(dir: &Path, workload: &Workload) -> Result<Row, Failure>
         target: workload.target,
         leader: cluster.leader().await?,
         complete: sealer.as_ref().map(|sealer| sealer.epochs.clone()),
+        pace: Pace::default(),
     });
     let begun = Instant::now();
     let marks = tokio::select! {
@@ -195,6 +196,8 @@ pub(super) struct Seals {
 pub(super) struct Sealer {
     /// Where complete epochs are reported to.
     pub(super) epochs: mpsc::UnboundedSender<u64>,
+    /// How many are sealed.
+    pub(super) sealed: tokio::sync::watch::Receiver<u64>,
     work: JoinHandle<Result<Seals, Failure>>,
     stop: tokio::sync::watch::Sender<bool>,
 }
@@ -203,6 +206,7 @@ impl Sealer {
     pub(super) fn start(client: Arc<Client>) -> Self {
         let (epochs, mut complete) = mpsc::unbounded_channel();
         let (stop, mut stopped) = tokio::sync::watch::channel(false);
+        let (tell, sealed) = tokio::sync::watch::channel(0);
         let work = tokio::spawn(async move {
             let mut seals = Seals::default();
             loop {
@@ -226,9 +230,15 @@ impl Sealer {
                     )));
                 }
                 seals.seals += answer["seals"].as_array().map_or(0, |seals| seals.len() as u64);
+                tell.send_modify(|sealed| *sealed += 1);
             }
         });
-        Self { epochs, work, stop }
+        Self {
+            epochs,
+            sealed,
+            work,
+            stop,
+        }
     }
 
     /// Lets it end with the epoch it is at.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::super::super::Failure;
 use super::super::super::table::thousands;
 use super::super::cluster::Cluster;
-use super::super::load::{Load, Plan, Target};
+use super::super::load::{Load, Pace, Plan, Target};
 use super::super::payload::{self, Form};
 use super::super::population::Population;
 use super::Finding;
@@ -43,6 +43,7 @@ pub(super) async fn run(dir: &Path) -> Result<Finding, Failure> {
         target: Target::Leader,
         leader,
         complete: None,
+        pace: Pace::default(),
     });
     cluster.kill([follower]).await?;
     let (begun, before) = (Instant::now(), load.acknowledged());

@@ -81,7 +81,7 @@ pub(super) async fn run(dir: &Path) -> Result<Finding, Failure> {
     let shared = Arc::new(Shared {
         client: Arc::clone(&cluster.client),
         population: Population::flat(METERS),
-        schedule: Schedule::new(METERS, 1),
+        schedule: Schedule::new(METERS, 1, 1),
         acknowledged: Mutex::default(),
         newest,
         stop: stopped,

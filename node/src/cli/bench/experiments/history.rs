@@ -1,4 +1,7 @@
-//! Whether memory and restart follow what is open or what ever was: the year, settled and sealed for as long as asked.
+//! Whether memory and restart follow what is open or what ever was: epoch after epoch settled, sealed and archived.
+//!
+//! Each meter reports a hundred times an epoch, so that history grows and sealing, whose cost goes with the assets,
+//! doesn't slow it down; an epoch begins when the one before is sealed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,18 +15,23 @@ use super::super::super::table::thousands;
 use super::super::check;
 use super::super::cluster::Cluster;
 use super::super::latency::Latencies;
-use super::super::load::{FIRST_EPOCH, Load, Plan, Target};
+use super::super::load::{FIRST_EPOCH, Load, Pace, Plan, Target};
 use super::super::payload::{self, Form};
-use super::super::plan::TIER_L;
 use super::super::population::Population;
 use super::super::workload::{Sealer, prepare};
 use super::{Finding, memory};
 use crate::client::Ask;
 
-const BATCH: usize = 8_000;
+const BATCH: usize = 4_000;
 const CLIENTS: usize = 4;
-/// Reads of the oldest epoch.
-const READS: usize = 100;
+const METERS: usize = 4_000;
+/// How often each reports in an epoch.
+const ROUNDS: u64 = 100;
+/// Epochs that may be open at once: with one, nothing is settled while something is sealed, so that acknowledgements wait
+/// for archiving and snapshots alone.
+const AHEAD: u64 = 1;
+/// Reads of archived epochs, each of another one.
+const READS: u64 = 50;
 /// Looks at memory and disk on the way.
 const LOOKS: u64 = 10;
 /// How long the check may take.
@@ -31,7 +39,7 @@ const CHECK: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(dir: &Path, settlements: u64) -> Result<Finding, Failure> {
     let mut cluster = Cluster::start(dir).await?;
-    let population = Arc::new(Population::year(TIER_L));
+    let population = Arc::new(Population::grid(METERS, 0));
     prepare(&cluster.client, &population).await?;
     let sealer = Sealer::start(Arc::clone(&cluster.client));
     let mut load = Load::start(Plan {
@@ -43,6 +51,10 @@ pub(super) async fn run(dir: &Path, settlements: u64) -> Result<Finding, Failure
         target: Target::Leader,
         leader: cluster.leader().await?,
         complete: Some(sealer.epochs.clone()),
+        pace: Pace {
+            rounds: ROUNDS,
+            ahead: Some((sealer.sealed.clone(), AHEAD)),
+        },
     });
     let begun = Instant::now();
     let mut looks = Vec::new();
@@ -63,42 +75,51 @@ pub(super) async fn run(dir: &Path, settlements: u64) -> Result<Finding, Failure
     }
     let seals = sealer.stop().await?;
     load.expect_silence();
+    let killed = Instant::now();
     let restart = cluster.crash().await?;
     let sent = load.stop().await?;
+    let mut acks = Latencies::default();
+    let in_time = sent.acknowledged.iter().filter(|one| one.at < killed);
+    in_time.for_each(|one| acks.add(one.took));
     let (rss, peak) = (cluster.rss()?, cluster.peak_rss()?);
 
     let mut reads = Latencies::default();
-    for turn in 0..READS {
-        // Of meters far apart, so that no read warms the next.
+    let sealed = seals.epochs.len() as u64;
+    for (turn, read) in (0..READS).enumerate() {
+        let epoch = FIRST_EPOCH + sealed * read / READS;
         let meter = population.meter(turn * 389 % population.len());
-        let ask = Ask::new(
-            "balancing.balance",
-            &json!({"assetId": meter, "epoch": FIRST_EPOCH}),
-        );
+        let ask = Ask::new("balancing.balance", &json!({"assetId": meter, "epoch": epoch}));
         let asked = Instant::now();
-        let balance = cluster.client.call(turn, &ask).await?.ok(&ask.action)?;
+        let balance = cluster.client.call(0, &ask).await?.ok(&ask.action)?;
         reads.add(asked.elapsed());
-        if balance["epoch"] != FIRST_EPOCH {
-            return Err(Failure::Broken(format!("the oldest epoch reads {balance}")));
+        if balance["epoch"] != epoch {
+            return Err(Failure::Broken(format!("epoch {epoch} reads {balance}")));
         }
     }
     let checked = check::check(&cluster.client, &population, &sent, CHECK).await?;
     cluster.agreed().await?;
     cluster.discard().await?;
-    let (p50, p99) = (reads.at(0.5), reads.at(0.99));
+    let (p50, most) = (reads.at(0.5), reads.at(1.0));
+    let [ack_p50, ack_p99, ack_p999, ack_most] = [0.5, 0.99, 0.999, 1.0].map(|share| acks.at(share));
     Ok(Finding {
         json: json!({"settlements": sent.settlements(), "epochs_sealed": seals.epochs.len(), "looks": looks,
             "restart_s": restart.as_secs_f64(), "rss_after_restart_bytes": rss, "peak_rss_after_restart_bytes": peak,
-            "oldest_read_p50_us": p50, "oldest_read_p99_us": p99, "compared": checked.compared}),
+            "ack_p50_us": ack_p50, "ack_p99_us": ack_p99, "ack_p999_us": ack_p999, "ack_most_us": ack_most,
+            "old_read_p50_us": p50, "old_read_most_us": most, "compared": checked.compared}),
         text: format!(
-            "{} settlements, {} epochs sealed; ready {:.1} s after kill -9 of all, then {} MiB resident; a balance of the \
-             oldest epoch is read in {:.1} / {:.1} ms (p50 / p99); {} statements compared",
+            "{} settlements, {} epochs sealed, acknowledged in {:.1} / {:.1} / {:.1} / {:.1} ms (p50 / p99 / p99.9 / most); \
+             ready {:.1} s after kill -9 of all, then {} MiB resident; a balance of \
+             an old epoch is read in {:.1} / {:.1} ms (p50 / most); {} statements compared",
             thousands(sent.settlements().into()),
             seals.epochs.len(),
+            ack_p50 as f64 / 1_000.0,
+            ack_p99 as f64 / 1_000.0,
+            ack_p999 as f64 / 1_000.0,
+            ack_most as f64 / 1_000.0,
             restart.as_secs_f64(),
             rss >> 20,
             p50 as f64 / 1_000.0,
-            p99 as f64 / 1_000.0,
+            most as f64 / 1_000.0,
             thousands(checked.compared.into())
         ),
     })

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::super::super::Failure;
 use super::super::super::table::thousands;
 use super::super::cluster::Cluster;
-use super::super::load::{Load, Plan, Target};
+use super::super::load::{Load, Pace, Plan, Target};
 use super::super::payload::{self, Form};
 use super::super::population::Population;
 use super::Finding;
@@ -40,6 +40,7 @@ pub(super) async fn run(dir: &Path) -> Result<Finding, Failure> {
         target: Target::Leader,
         leader: cluster.leader().await?,
         complete: None,
+        pace: Pace::default(),
     });
     reach(&mut load, BEFORE).await?;
     let (first, least) = (load.acknowledged(), cluster.rss()?);

@@ -29,7 +29,7 @@ pub(super) struct Experiments {
     /// How much memory does a node take for an open settlement?
     #[arg(long)]
     memory: bool,
-    /// Settle and seal so many settlements of the year: memory, disk, restart, and reads of the oldest epoch.
+    /// Settle, seal and archive so many settlements: memory, disk, restart, acknowledgement, and reads of old epochs.
     #[arg(long, value_name = "SETTLEMENTS")]
     history: Option<u64>,
 }
