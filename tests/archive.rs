@@ -211,8 +211,11 @@ fn archived_epochs_are_read_proved_corrected_restarted_and_handed_on() {
     }
     assert!(!files(&cluster, 4).is_empty());
 
-    // A damaged file is never served: the node stops, and says which.
+    // A damaged file is never served: the node stops, and says which. The same file from another node mends it.
     let damaged = files(&cluster, 4).into_iter().next().expect("a file");
+    let same = |file: &PathBuf| file.file_name() == damaged.file_name();
+    let mut others = [1, 2, 3].into_iter().flat_map(|id| files(&cluster, id));
+    let other = others.find(same).expect("another node has it, too");
     let mut content = std::fs::read(&damaged).expect("the file");
     let middle = content.len() / 2;
     content[middle] ^= 1;
@@ -239,4 +242,11 @@ fn archived_epochs_are_read_proved_corrected_restarted_and_handed_on() {
         let log = cluster.log(4);
         (log.contains(&name) && log.contains("damaged")).then_some(())
     });
+    assert!(!cluster.terminate(4).success(), "it ended for its disk");
+    std::fs::copy(other, &damaged).expect("a file");
+    cluster.restart(4);
+    assert_eq!(
+        cluster.ok(4, "balancing.journal", &of),
+        cluster.ok(1, "balancing.journal", &of)
+    );
 }
