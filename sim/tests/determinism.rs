@@ -1,8 +1,11 @@
 //! One seed, one run: byte-identical traces in one process and in two. Without this nothing that the simulator finds
 //! could be found again.
 
+use std::collections::BTreeSet;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use sim::run::{Around, run};
 use sim::{bare, scenario};
 
@@ -19,7 +22,7 @@ fn replicas(seed: u64) -> bare::Options {
 /// What `sim` prints for this seed, as JSON.
 fn child(command: &str, seed: u64) -> serde_json::Value {
     let seed = seed.to_string();
-    let args = [command, "--seed", &seed, "--virtual-s", "8", "--json"];
+    let args = [command, "--seed", &seed, "--virtual-s", "4", "--json"];
     let out = Command::new(env!("CARGO_BIN_EXE_sim"))
         .args(args)
         .output()
@@ -52,9 +55,23 @@ fn one_seed_is_one_run_in_one_process() {
 
 #[test]
 fn one_seed_is_one_run_in_two_processes_and_two_seeds_are_two() {
-    for command in ["raft", "run"] {
-        let runs = [1, 1, 2].map(|seed| child(command, seed));
-        assert_eq!(runs[0]["trace"], runs[1]["trace"], "{command}");
-        assert_ne!(runs[0]["trace"], runs[2]["trace"], "{command}");
-    }
+    let seeds: Vec<(&str, u64)> = (0..24)
+        .map(|seed| ("raft", seed))
+        .chain((0..12).map(|seed| ("run", seed)))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let traces = Mutex::new(BTreeSet::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some((command, seed)) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let [first, second] = [(); 2].map(|()| child(command, *seed)["trace"].clone());
+                    assert!(first.is_string(), "{command} --seed {seed} has no trace");
+                    assert_eq!(first, second, "{command} --seed {seed}");
+                    traces.lock().insert(first.to_string());
+                }
+            });
+        }
+    });
+    assert_eq!(traces.into_inner().len(), seeds.len(), "two seeds are one run");
 }
