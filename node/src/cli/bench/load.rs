@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::super::Failure;
-use super::payload::Encoder;
+use super::cluster::Cluster;
+use super::payload::{self, Encoder, Form};
 use super::population::{Population, Slice};
 use crate::client::{Ask, Client, Reply};
 
@@ -166,6 +167,31 @@ pub(super) struct Plan {
     /// Hears of epochs in which every meter's settlement is acknowledged.
     pub(super) complete: Option<mpsc::UnboundedSender<u64>>,
     pub(super) pace: Pace,
+}
+
+impl Plan {
+    /// Packed batches to the leader, as fast as they go.
+    ///
+    /// # Errors
+    /// Nobody leads, or the population's rosters are refused.
+    pub(super) async fn packed(
+        cluster: &Cluster,
+        population: &Arc<Population>,
+        batch: usize,
+        clients: usize,
+    ) -> Result<Self, Failure> {
+        Ok(Plan {
+            client: Arc::clone(&cluster.client),
+            population: Arc::clone(population),
+            encoder: payload::encoder(Form::Packed, &cluster.client, population, batch).await?,
+            batch,
+            clients,
+            target: Target::Leader,
+            leader: cluster.leader().await?,
+            complete: None,
+            pace: Pace::default(),
+        })
+    }
 }
 
 impl Load {

@@ -13,8 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::super::super::Failure;
 use super::super::super::table::thousands;
 use super::super::cluster::Cluster;
-use super::super::load::{Load, Pace, Plan, Target};
-use super::super::payload::{self, Form};
+use super::super::load::{Load, Plan};
 use super::super::population::Population;
 use super::Finding;
 
@@ -34,17 +33,7 @@ pub(super) async fn run(dir: &Path) -> Result<Finding, Failure> {
     let leader = cluster.leader().await?;
     let follower = (leader + 1) % cluster.client.len();
     let population = Arc::new(Population::flat(METERS));
-    let mut load = Load::start(Plan {
-        client: Arc::clone(&cluster.client),
-        population: Arc::clone(&population),
-        encoder: payload::encoder(Form::Packed, &cluster.client, &population, BATCH).await?,
-        batch: BATCH,
-        clients: CLIENTS,
-        target: Target::Leader,
-        leader,
-        complete: None,
-        pace: Pace::default(),
-    });
+    let mut load = Load::start(Plan::packed(&cluster, &population, BATCH, CLIENTS).await?);
     cluster.kill([follower]).await?;
     let (begun, before) = (Instant::now(), load.acknowledged());
     tokio::select! {

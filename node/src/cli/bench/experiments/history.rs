@@ -15,8 +15,7 @@ use super::super::super::table::thousands;
 use super::super::check;
 use super::super::cluster::Cluster;
 use super::super::latency::Latencies;
-use super::super::load::{FIRST_EPOCH, Load, Pace, Plan, Target};
-use super::super::payload::{self, Form};
+use super::super::load::{FIRST_EPOCH, Load, Pace, Plan};
 use super::super::population::Population;
 use super::super::workload::{Sealer, prepare};
 use super::{Finding, memory};
@@ -43,18 +42,12 @@ pub(super) async fn run(dir: &Path, settlements: u64) -> Result<Finding, Failure
     prepare(&cluster.client, &population).await?;
     let sealer = Sealer::start(Arc::clone(&cluster.client));
     let mut load = Load::start(Plan {
-        client: Arc::clone(&cluster.client),
-        population: Arc::clone(&population),
-        encoder: payload::encoder(Form::Packed, &cluster.client, &population, BATCH).await?,
-        batch: BATCH,
-        clients: CLIENTS,
-        target: Target::Leader,
-        leader: cluster.leader().await?,
         complete: Some(sealer.epochs.clone()),
         pace: Pace {
             rounds: ROUNDS,
             ahead: Some((sealer.sealed.clone(), AHEAD)),
         },
+        ..Plan::packed(&cluster, &population, BATCH, CLIENTS).await?
     });
     let begun = Instant::now();
     let mut looks = Vec::new();

@@ -13,8 +13,7 @@ use tokio::time::sleep;
 use super::super::super::Failure;
 use super::super::super::table::thousands;
 use super::super::cluster::Cluster;
-use super::super::load::{Load, Pace, Plan, Target};
-use super::super::payload::{self, Form};
+use super::super::load::{Load, Plan};
 use super::super::population::Population;
 use super::Finding;
 
@@ -31,17 +30,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(super) async fn run(dir: &Path) -> Result<Finding, Failure> {
     let cluster = Cluster::start(dir).await?;
     let population = Arc::new(Population::flat(METERS));
-    let mut load = Load::start(Plan {
-        client: Arc::clone(&cluster.client),
-        population: Arc::clone(&population),
-        encoder: payload::encoder(Form::Packed, &cluster.client, &population, BATCH).await?,
-        batch: BATCH,
-        clients: CLIENTS,
-        target: Target::Leader,
-        leader: cluster.leader().await?,
-        complete: None,
-        pace: Pace::default(),
-    });
+    let mut load = Load::start(Plan::packed(&cluster, &population, BATCH, CLIENTS).await?);
     reach(&mut load, BEFORE).await?;
     let (first, least) = (load.acknowledged(), cluster.rss()?);
     reach(&mut load, UNTIL).await?;
