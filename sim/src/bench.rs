@@ -77,7 +77,7 @@ pub fn run(args: &BenchArgs, clients: u64) -> io::Result<Speed> {
         ..Case::default()
     };
     let before_s = cpu_s();
-    let report = run::run(&Around::default(), || case.run())?;
+    let report = run::run(&Around::of(args.seed, args.json), || case.run())?;
     let cpu_s = cpu_s().zip(before_s).map(|(after, before)| after - before);
     #[expect(
         clippy::cast_precision_loss,

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::watchdog;
+
 /// How often a child is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -108,7 +110,7 @@ pub fn run(args: &[OsString], limit: Duration) -> io::Result<Outcome> {
     };
     let violation = Violation {
         at_ms: 0,
-        checker: "the run".into(),
+        checker: watchdog::CHECKER.into(),
         what,
     };
     Ok(Outcome {

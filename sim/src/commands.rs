@@ -80,7 +80,7 @@ pub fn shrink(args: &ShrinkArgs) -> io::Result<bool> {
         println!("it does not fail: there is nothing to shrink");
         return Ok(true);
     };
-    let report = run::run(&Around::default(), || small.run())?;
+    let report = run::run(&Around::of(small.seed, false), || small.run())?;
     print!("{}", story::tell(&small, &report));
     println!("\nwritten to {0}: `sim replay {0}` runs it again", out.display());
     Ok(report.ok)
@@ -93,6 +93,8 @@ pub fn shrink(args: &ShrinkArgs) -> io::Result<bool> {
 pub fn replay(args: &ReplayArgs) -> io::Result<bool> {
     let case = load(&args.file)?;
     let around = Around {
+        seed: case.seed,
+        json: args.json,
         log: args.log.clone(),
         ..Around::default()
     };
@@ -152,7 +154,7 @@ pub fn scenario(args: &ScenarioArgs) -> io::Result<bool> {
 }
 
 fn one_scenario(file: &Path, case: &Case, args: &ScenarioArgs) -> io::Result<bool> {
-    let report = run::run(&Around::default(), || case.run())?;
+    let report = run::run(&Around::of(case.seed, args.json), || case.run())?;
     if let Some(path) = &args.html {
         write_html(path, case, &report)?;
     }

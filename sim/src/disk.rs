@@ -85,6 +85,8 @@ struct Core {
     fail_next_sync: bool,
     /// The last mount under which a sync failed.
     failed_mount: Option<u64>,
+    /// A fault was felt since the last mount.
+    felt: bool,
     syncs: u64,
     synced_bytes: u64,
     /// Changes with what is on the platter.
@@ -104,6 +106,7 @@ impl SimDisk {
             locked: false,
             fail_next_sync: false,
             failed_mount: None,
+            felt: false,
             syncs: 0,
             synced_bytes: 0,
             durable_version: 0,
@@ -115,6 +118,7 @@ impl SimDisk {
         let mut core = self.0.lock();
         core.mounts += 1;
         core.locked = false;
+        core.felt = false;
         Mount {
             core: Arc::clone(&self.0),
             id: core.mounts,
@@ -195,6 +199,11 @@ impl SimDisk {
         core.failed_mount == Some(core.mounts)
     }
 
+    /// Whether the last process that used it was refused anything by a fault: a sync, or room.
+    pub fn was_felt(&self) -> bool {
+        self.0.lock().felt
+    }
+
     /// Flips a bit of a file on the platter. False if there is no such byte.
     pub fn rot(&self, path: &str, offset: u64, bit: u8) -> bool {
         self.damage(path, offset, |file| file.rot(offset, bit))
@@ -266,11 +275,13 @@ impl Core {
     }
 
     /// Room for a file to grow by so much.
-    fn reserve(&self, grow: u64) -> io::Result<()> {
+    fn reserve(&mut self, grow: u64) -> io::Result<()> {
         match self.faults.capacity {
-            Some(capacity) if self.files.values().map(File::len).sum::<u64>() + grow > capacity => Err(
-                io::Error::new(io::ErrorKind::StorageFull, "no space left on the simulated disk"),
-            ),
+            Some(capacity) if self.files.values().map(File::len).sum::<u64>() + grow > capacity => {
+                self.felt = true;
+                let full = "no space left on the simulated disk";
+                Err(io::Error::new(io::ErrorKind::StorageFull, full))
+            }
             _ => Ok(()),
         }
     }
@@ -357,10 +368,8 @@ impl Mount {
             ));
             timeline::sync(ms, fails);
             if fails {
-                // The record of what was signed is no part of the replica: a node that can't write it signs no more.
-                if !what.starts_with("signed") {
-                    core.failed_mount = Some(self.id);
-                }
+                core.failed_mount = Some(self.id);
+                core.felt = true;
                 return Err(io_error(what));
             }
             Ok(())

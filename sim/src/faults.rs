@@ -21,6 +21,9 @@ pub enum Fault {
     OneWay(u64, u64),
     /// Whoever leads at that moment is cut off from all others.
     IsolateLeader,
+    /// The disk of whoever leads at that moment stalls, its machine crashes [`BLINK_MS`] later with all that it had
+    /// not synced meanwhile, and is back after so many milliseconds: before anyone has missed it, if they are few.
+    BlinkLeader(u64),
     /// All cuts end.
     Heal,
     /// All connections between two nodes are reset.
@@ -103,6 +106,10 @@ impl Fault {
     }
 }
 
+/// How long the disk of a leader stalls before [`Fault::BlinkLeader`] takes its machine: long enough for others to
+/// commit what it has not synced, too short for a sync to end that began with it.
+pub const BLINK_MS: u64 = 100;
+
 /// How one direction of a link is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -122,6 +129,10 @@ impl fmt::Display for Fault {
             Fault::Partition(side) => write!(f, "partition: {} | the rest", list(side)),
             Fault::OneWay(from, to) => write!(f, "cut one way: n{from} > n{to}"),
             Fault::IsolateLeader => f.write_str("the leader is cut off"),
+            Fault::BlinkLeader(ms) => write!(
+                f,
+                "the disk of the leader stalls; in {BLINK_MS} ms it loses what it has not synced, and is back {ms} ms later"
+            ),
             Fault::Heal => f.write_str("all cuts heal"),
             Fault::Reset(a, b) => write!(f, "connections reset: n{a}, n{b}"),
             Fault::Crash { node, silent, loss } => {

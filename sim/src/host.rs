@@ -28,6 +28,7 @@ use crate::network::{Attached, SimNet};
 use crate::rng::Rng;
 use crate::timeline::{self, What};
 use crate::trace::{self, Who};
+use crate::watchdog;
 
 /// How finely time moves.
 pub const TICK: Duration = Duration::from_millis(1);
@@ -272,6 +273,7 @@ impl Host {
             return;
         }
         trace::enter(now_ms, self.who);
+        watchdog::turn(now_ms, self.who);
         let present = process.began + Duration::from_millis(now_ms - process.began_ms);
         let Process {
             local,

@@ -10,7 +10,8 @@
 //! What always holds: one seed, one run. Everything that happens is decided by [`rng`], and two runs of a seed have
 //! byte-identical traces, in one process or in two. Nothing of a node is replaced above its seams.
 //!
-//! Absent on purpose: mocks, and threads. A run is one thread; many seeds are many processes.
+//! Absent on purpose: mocks, and threads. A run is one thread (a second only looks at the clock, see [`watchdog`]); many seeds
+//! are many processes.
 
 #[cfg(not(any(tokio_unstable, doc)))]
 compile_error!(
@@ -46,5 +47,6 @@ pub mod shrink;
 pub mod story;
 pub mod timeline;
 pub mod trace;
+pub mod watchdog;
 pub mod workload;
 pub mod world;

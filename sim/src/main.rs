@@ -101,6 +101,8 @@ struct RunArgs {
 impl RunArgs {
     fn around(&self) -> Around {
         Around {
+            seed: self.seed,
+            json: self.json,
             traced: self.traced.clone(),
             log: self.log.clone(),
         }

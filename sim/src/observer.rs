@@ -17,7 +17,7 @@ use crate::host::{Host, SPINS};
 use crate::product::Product;
 use crate::trace;
 use crate::workload::roster;
-use crate::world::World;
+use crate::world::{Stop, World};
 
 /// How long Raft may take to get where the ledger wants it once faults and orders are over, in milliseconds.
 const SETTLED_WITHIN_MS: u64 = 15_000;
@@ -76,9 +76,20 @@ impl Observer {
             )
         });
         self.watch.look_at_disks(now, disks);
-        for (at_ms, node, why) in &world.stops()[self.stops..] {
-            let what = why.starts_with(SPINS).then(|| format!("n{node} {why}"));
-            self.watch.complain(*at_ms, "liveness", what);
+        for stop in &world.stops()[self.stops..] {
+            let Stop {
+                at_ms,
+                node,
+                why,
+                felt_disk,
+            } = stop;
+            if why.starts_with(SPINS) {
+                self.watch
+                    .complain(*at_ms, "liveness", Some(format!("n{node} {why}")));
+            } else if !felt_disk && !self.excused.contains(node) {
+                let what = format!("n{node} stops, and its disk gave it no reason: {why}");
+                self.watch.complain(*at_ms, "fail-stop", Some(what));
+            }
         }
         self.stops = world.stops().len();
         let closely = now >= self.next_ms;

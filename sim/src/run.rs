@@ -9,8 +9,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::report::Report;
-use crate::timeline;
 use crate::trace::{self, Who};
+use crate::{timeline, watchdog};
 
 /// What of the code under test is traced: all of ours, and of openraft what it warns of. Its other lines cost
 /// more than the run itself and say little that the network and disk events don't show.
@@ -23,10 +23,25 @@ thread_local! {
 /// How to run a scenario.
 #[derive(Clone, Debug, Default)]
 pub struct Around {
+    /// The scenario's seed.
+    pub seed: u64,
+    /// Whether a report is wanted as JSON, should the run have to be given up; see [`watchdog`].
+    pub json: bool,
     /// Which log lines go into the trace, as `target=level,…`; by default all of ours.
     pub traced: Option<String>,
     /// Where all events are written as well.
     pub log: Option<std::path::PathBuf>,
+}
+
+impl Around {
+    /// The usual, around a scenario of this seed.
+    pub fn of(seed: u64, json: bool) -> Self {
+        Around {
+            seed,
+            json,
+            ..Around::default()
+        }
+    }
 }
 
 /// Runs a scenario, traced. A panic anywhere in it is a violation.
@@ -47,11 +62,13 @@ pub fn run(around: &Around, scenario: impl FnOnce() -> io::Result<Report>) -> io
     };
     #[expect(clippy::disallowed_methods, reason = "wall time is reported, never acted on")]
     let began = std::time::Instant::now();
+    let watchdog = watchdog::begin(around.seed, around.json);
     trace::begin(log);
     timeline::begin();
     PANICS.with(|panics| *panics.borrow_mut() = Some(Vec::new()));
     let subscriber = tracing_subscriber::registry().with(filter).with(trace::Layer);
     let result = tracing::subscriber::with_default(subscriber, scenario);
+    drop(watchdog);
     let panics = PANICS
         .with(|panics| panics.borrow_mut().take())
         .unwrap_or_default();

@@ -162,9 +162,10 @@ pub fn run(options: &Options) -> io::Result<Report> {
     let failed = world.clients_failed();
     let at_ms = world.now_ms();
     let done = world.clients_done();
+    let felt = world.stops().iter().filter(|stop| stop.felt_disk).count();
     observer
         .watch
-        .count("a node stopped by a disk fault", world.stops().len() as u64);
+        .count("a node stopped by a disk fault", felt as u64);
     drop(world);
     let history = history.lock();
     let concluded = observer.conclude(at_ms, &history);

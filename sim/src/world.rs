@@ -15,6 +15,7 @@ use crate::network::{SimNet, draw_quality};
 use crate::rng::{PerMillion, Rng};
 use crate::timeline::{self, What};
 use crate::trace::{self, Who};
+use crate::watchdog;
 
 /// How long a process that is asked to end may take before it is killed, in milliseconds.
 const ENDS_WITHIN_MS: u64 = 10_000;
@@ -34,13 +35,27 @@ pub struct World {
     quiet_from_ms: u64,
     leader: Rc<dyn Fn() -> Option<u64>>,
     restart: Rng,
-    restarts: Vec<(u64, u64)>,
+    /// What follows from what has struck, and when; not in order.
+    later: Vec<(u64, Fault)>,
     /// Nodes that were asked to end, and until when they may take.
     ending: BTreeMap<u64, u64>,
     ended: u64,
     new_key: Rc<dyn Fn(u64)>,
     story: Vec<(u64, String)>,
-    stops: Vec<(u64, u64, String)>,
+    stops: Vec<Stop>,
+}
+
+/// A process that stopped by itself.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    /// When.
+    pub at_ms: u64,
+    /// Of which node.
+    pub node: u64,
+    /// What it said.
+    pub why: String,
+    /// Whether its disk had refused it something.
+    pub felt_disk: bool,
 }
 
 /// How to build a world.
@@ -95,7 +110,7 @@ impl World {
             quiet_from_ms: plan.quiet_from_ms,
             leader,
             restart: Rng::fork(seed, "restarts"),
-            restarts: Vec::new(),
+            later: Vec::new(),
             ending: BTreeMap::new(),
             ended: 0,
             new_key,
@@ -162,8 +177,8 @@ impl World {
         &self.story
     }
 
-    /// Processes that stopped by themselves: when, which node, why.
-    pub fn stops(&self) -> &[(u64, u64, String)] {
+    /// Processes that stopped by themselves, in order.
+    pub fn stops(&self) -> &[Stop] {
         &self.stops
     }
 
@@ -203,13 +218,9 @@ impl World {
             timeline::note(What::Quiet);
             self.net.soothe();
         }
-        let due: Vec<u64> = self
-            .restarts
-            .extract_if(.., |(at, _)| *at <= now)
-            .map(|(_, node)| node)
-            .collect();
-        for node in due {
-            self.strike(&Fault::Start(node))?;
+        let due: Vec<_> = self.later.extract_if(.., |(at, _)| *at <= now).collect();
+        for (_, fault) in due {
+            self.strike(&fault)?;
         }
         self.end_patience(now)?;
         trace::enter(now, Who::World);
@@ -228,15 +239,21 @@ impl World {
                     .unwrap_or_else(|| "it just ended".into());
                 let id = self.nodes[i].id();
                 self.tell(format!("n{id} stops by itself: {why}"));
-                self.stops.push((now, id, why));
+                self.stops.push(Stop {
+                    at_ms: now,
+                    node: id,
+                    why,
+                    felt_disk: self.nodes[i].disk().was_felt(),
+                });
                 // Whoever watches over processes starts it again, a little later.
                 let pause = self.restart.within(500..=3_000);
-                self.restarts.push((now + pause, id));
+                self.later.push((now + pause, Fault::Start(id)));
             }
         }
         if let Some(clients) = &mut self.clients {
             clients.run();
         }
+        watchdog::rest();
         Ok(())
     }
 
@@ -335,6 +352,7 @@ impl World {
                     self.cut_off(&BTreeSet::from([leader]));
                 }
             }
+            Fault::BlinkLeader(ms) => self.blink_leader(*ms),
             Fault::Heal => self.net.heal(),
             Fault::Reset(a, b) => self.net.reset(ip(*a), ip(*b)),
             Fault::Crash { node, silent, loss } => {
@@ -367,6 +385,7 @@ impl World {
                         } else {
                             PerMillion::NEVER
                         },
+                        slow_sync_ms: DiskFaults::default().slow_sync_ms,
                         ..faults
                     });
                 }

@@ -38,10 +38,11 @@ pub struct Step {
 }
 
 /// All names, with the fields each takes.
-pub const NAMES: [(&str, &str); 39] = [
+pub const NAMES: [(&str, &str); 40] = [
     ("partition", "nodes"),
     ("one-way", "from, to"),
     ("isolate-leader", ""),
+    ("blink-leader", "for"),
     ("cut", "node, other"),
     ("ring", ""),
     ("bridge", "node"),
@@ -94,6 +95,7 @@ impl Fault {
             Fault::Partition(_) => "partition",
             Fault::OneWay(..) => "one-way",
             Fault::IsolateLeader => "isolate-leader",
+            Fault::BlinkLeader(_) => "blink-leader",
             Fault::Cut(..) => "cut",
             Fault::Ring => "ring",
             Fault::Bridge(_) => "bridge",
@@ -155,6 +157,7 @@ impl Fault {
                     format!("{loss:?}").to_lowercase()
                 )
             }
+            Fault::BlinkLeader(ms) => writeln!(out, "for = \"{}\"", duration(*ms)),
             Fault::Pause(node, ms) => writeln!(out, "node = {node}\nfor = \"{}\"", duration(*ms)),
             Fault::Clock(node, ms) => {
                 let sign = if *ms < 0 { "-" } else { "" };
@@ -245,7 +248,7 @@ impl Step {
             steps.push((at, fault.clone()));
             match (&self.lasts, undone) {
                 (None, _) => {}
-                (Some(_), None) if matches!(fault, Fault::Pause(..)) => {}
+                (Some(_), None) if matches!(fault, Fault::Pause(..) | Fault::BlinkLeader(_)) => {}
                 (Some(_), None) => {
                     return Err(format!(
                         "`{}` is not undone by anything: it takes no `for`",
@@ -323,6 +326,13 @@ impl Fields<'_> {
         }
     }
 
+    /// `for`, where it can't be left out.
+    fn lasts(&self) -> Result<u64, String> {
+        let lasts = self.step.lasts.as_deref();
+        let lasts = lasts.ok_or_else(|| format!("`{}` needs `for`, how long", self.step.name))?;
+        read_duration(lasts).map_err(|e| format!("`for`: {e}"))
+    }
+
     fn loses(&self) -> Result<Loss, String> {
         match self.step.loses.as_deref() {
             None | Some("everything") => Ok(Loss::Everything),
@@ -378,6 +388,7 @@ impl Fields<'_> {
             }
             "one-way" => self.way().map(|(from, to)| vec![Fault::OneWay(from, to)]),
             "isolate-leader" => Ok(vec![Fault::IsolateLeader]),
+            "blink-leader" => Ok(vec![Fault::BlinkLeader(self.lasts()?)]),
             "cut" => self.pair().map(|(a, b)| vec![Fault::Cut(a, b)]),
             "ring" => Ok(vec![Fault::Ring]),
             "bridge" => Ok(vec![Fault::Bridge(self.one("node", step.node)?)]),
@@ -402,8 +413,7 @@ impl Fields<'_> {
             }
             "start" => each(Fault::Start),
             "pause" => {
-                let lasts = step.lasts.as_deref().ok_or("`pause` needs `for`, how long")?;
-                let ms = read_duration(lasts).map_err(|e| format!("`for`: {e}"))?;
+                let ms = self.lasts()?;
                 Ok(self
                     .each()?
                     .into_iter()
@@ -532,6 +542,7 @@ mod tests {
                 "takes no `for`",
             ),
             ("at = \"2s\"\ndo = \"pause\"\nnode = 1", "`pause` needs `for`"),
+            ("at = \"2s\"\ndo = \"blink-leader\"", "`blink-leader` needs `for`"),
             (
                 "at = \"2s\"\ndo = \"clock-jump\"\nnode = 1",
                 "`clock-jump` needs `by`",

@@ -12,11 +12,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::list::Mutant;
+use crate::watchdog;
 
 /// What a run may take. One of thirty virtual seconds takes a few real ones on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(150);
-/// Who says that a run did not end: a node loops without ever awaiting anything, and time stands still.
-pub(super) const ENDS: &str = "the run";
 
 /// What became of one bug.
 #[derive(Clone, Debug, Serialize)]
@@ -192,7 +191,7 @@ fn child(binary: &Path, plant: Option<&str>, joiner: bool, seed: u64) -> io::Res
         // Whoever gave up waiting needs no answer.
         let _ = told.send(read.map(|_| bytes));
     });
-    // A bug may make a node spin, and then virtual time stands still for ever. That breaks the promise that runs end.
+    // A child gives up by itself when time stands still; whatever else keeps it breaks the same promise.
     let said = match heard.recv_timeout(PATIENCE) {
         Ok(bytes) => serde_json::from_slice(&bytes?).map_err(|error| error.to_string()),
         Err(_) => {
@@ -201,7 +200,7 @@ fn child(binary: &Path, plant: Option<&str>, joiner: bool, seed: u64) -> io::Res
                 virtual_s: 0.0,
                 violations: vec![Violated {
                     at_ms: 0,
-                    checker: ENDS.to_owned(),
+                    checker: watchdog::CHECKER.to_owned(),
                 }],
                 counts: BTreeMap::new(),
             })

@@ -81,7 +81,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(0, "torn-tail-taken", &["fail-stop", "log matching", "state machine safety"], "an entry whose checksum is wrong is taken all the same"),
     mutant(0, "damage-taken-as-tail", &["fail-stop", "durability"], "damage in the middle of the log counts as its torn end"),
     mutant(0, "truncation-below-commit", RAFT, "a start cuts the log at the commit mark it finds on disk"),
-    mutant(0, "truncate-does-nothing", &["log matching", "state machine safety", super::hunt::ENDS], "entries that a new leader replaces stay where they are"),
+    mutant(0, "truncate-does-nothing", &["log matching", "state machine safety", crate::watchdog::CHECKER], "entries that a new leader replaces stay where they are"),
     mutant(0, "directory-not-synced", &["durability"], "a new segment's name is not made durable"),
     mutant(0, "leader-restored", RAFT, "a restarted leader leads on in its old term"),
     mutant(1, "snapshot-without-nonces", &["replay", "exactly once"], "a snapshot lacks the memory of retries"),

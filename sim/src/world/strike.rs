@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use checkers::wal::Platter;
 
 use super::World;
-use crate::disk::DiskFaults;
-use crate::faults::{Fault, Way};
+use crate::disk::{DiskFaults, Loss};
+use crate::faults::{BLINK_MS, Fault, Way};
 use crate::host::{Host, ip};
 use crate::network::Quality;
 use crate::rng::PerMillion;
@@ -101,6 +101,32 @@ impl World {
             // The common ones are struck where they are told; the other orders of admins are for a client to carry out.
             _ => {}
         }
+    }
+
+    /// See [`Fault::BlinkLeader`]. Nothing of it is left when the faults are over.
+    pub(super) fn blink_leader(&mut self, down_ms: u64) {
+        let Some(leader) = (self.leader)() else { return };
+        self.tell(format!("that is n{leader}"));
+        self.with_disk(leader, |host| {
+            let disk = host.disk();
+            disk.set_faults(DiskFaults {
+                slow_sync: PerMillion::percent(100),
+                slow_sync_ms: 2 * BLINK_MS..=2 * BLINK_MS,
+                ..disk.faults()
+            });
+        });
+        let down = (self.time.now_ms() + BLINK_MS).min(self.quiet_from_ms.saturating_sub(1));
+        let up = (down + down_ms).min(self.quiet_from_ms);
+        let crash = Fault::Crash {
+            node: leader,
+            silent: false,
+            loss: Some(Loss::Everything),
+        };
+        self.later.extend([
+            (down, crash),
+            (up, Fault::SlowDisk(leader, false)),
+            (up, Fault::Start(leader)),
+        ]);
     }
 
     fn cut_both(&self, a: IpAddr, b: IpAddr) {
