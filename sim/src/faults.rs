@@ -21,8 +21,8 @@ pub enum Fault {
     OneWay(u64, u64),
     /// Whoever leads at that moment is cut off from all others.
     IsolateLeader,
-    /// The disk of whoever leads at that moment stalls, its machine crashes [`BLINK_MS`] later with all that it had
-    /// not synced meanwhile, and is back after so many milliseconds: before anyone has missed it, if they are few.
+    /// The disk of whoever leads at that moment stalls, its machine falls silent [`BLINK_MS`] later and loses all that
+    /// it has not synced meanwhile, and is back after so many milliseconds: before anyone has missed it, if they are few.
     BlinkLeader(u64),
     /// All cuts end.
     Heal,
@@ -131,7 +131,7 @@ impl fmt::Display for Fault {
             Fault::IsolateLeader => f.write_str("the leader is cut off"),
             Fault::BlinkLeader(ms) => write!(
                 f,
-                "the disk of the leader stalls; in {BLINK_MS} ms it loses what it has not synced, and is back {ms} ms later"
+                "the disk of the leader stalls; in {BLINK_MS} ms it loses power, and is back {ms} ms later"
             ),
             Fault::Heal => f.write_str("all cuts heal"),
             Fault::Reset(a, b) => write!(f, "connections reset: n{a}, n{b}"),

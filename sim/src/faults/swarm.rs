@@ -77,7 +77,7 @@ pub(super) fn more(plan: &mut Plan, seed: u64, nodes: u64, start_ms: u64, end_ms
     draw("blinking leaders", 35, &mut |rng| {
         let mut at = rng.within(start_ms..=last);
         for _ in 0..rng.within(2..=6) {
-            steps.push((at.min(end_ms), Fault::BlinkLeader(rng.within(1..=150))));
+            steps.push((at.min(end_ms), Fault::BlinkLeader(rng.within(1..=400))));
             at += rng.within(500..=3_000);
         }
     });

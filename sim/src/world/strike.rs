@@ -119,7 +119,8 @@ impl World {
         let up = (down + down_ms).min(self.quiet_from_ms);
         let crash = Fault::Crash {
             node: leader,
-            silent: false,
+            // A process that ends takes its port with it, which refuses from then on: that is noticed at once.
+            silent: true,
             loss: Some(Loss::Everything),
         };
         self.later.extend([
