@@ -9,10 +9,11 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use ed25519_dalek::{Signer, SigningKey};
 use ledger::contract::{Delivery, Direction, Status, Terms};
 use ledger::envelope::signing_bytes;
+use ledger::roster::{Row, roster_id};
 use ledger::rule::Rule;
 use ledger::{
     Action, AssetId, Body, ContractId, Entry, Envelope, Epoch, Genesis, GramsCo2, Label, Ledger,
-    MicroCurrency, PublicKey, Settlement, Signature, Timestamp, Wh,
+    MicroCurrency, PublicKey, RosterBatch, Settlement, Signature, Timestamp, Wh,
 };
 
 /// The time of every entry.
@@ -97,10 +98,10 @@ impl Cluster {
         assert!(refusal.is_none(), "{refusal:?}");
     }
 
-    /// So many assets, every other one a plant, all below streets of a hundred, each with a contract with its
-    /// neighbour and a settlement in [`EPOCH`].
-    fn settled(assets: usize) -> Self {
+    /// So many meters, every other one a plant, all below streets of a hundred.
+    fn street(meters: usize) -> Self {
         let mut cluster = Self::new();
+        let assets = meters;
         for meter in 0..assets {
             let street = Some(asset(format_args!("street-{}", meter / 100)));
             let rule = match meter % 2 {
@@ -120,6 +121,12 @@ impl Cluster {
                 metadata: std::collections::BTreeMap::new(),
             });
         }
+        cluster
+    }
+
+    /// So many meters, each with a contract with its neighbour and a settlement in [`EPOCH`].
+    fn settled(assets: usize) -> Self {
+        let mut cluster = Self::street(assets);
         for meter in 0..assets {
             cluster.act(Action::AddContract {
                 terms: Terms {
@@ -151,6 +158,29 @@ impl Cluster {
         }
         cluster
     }
+}
+
+/// A roster of so many meters, and a batch in which each reports once.
+fn roster(meters: usize) -> (Action, Action) {
+    let ids: Vec<AssetId> = (0..meters)
+        .map(|meter| asset(format_args!("meter-{meter}")))
+        .collect();
+    let batch = RosterBatch {
+        roster: roster_id(&ids),
+        epoch: epoch(),
+        label: Label::try_from("virtual_1").expect("a label"),
+        rows: (0..u32::try_from(meters).expect("few"))
+            .map(|place| Row {
+                place,
+                consumption: 100 + i64::from(place % 900),
+                co2eq: 40,
+            })
+            .collect(),
+    };
+    (
+        Action::AddRoster { meters: ids.into() },
+        Action::SettleRoster { batch },
+    )
 }
 
 /// One settlement a meter.
@@ -241,6 +271,42 @@ fn seal(c: &mut Criterion) {
     group.finish();
 }
 
+/// Sealing an epoch in which each meter has reported many times: what came while it was open was hashed as it came.
+fn seal_long(c: &mut Criterion) {
+    let mut group = c.benchmark_group("seal 1000 meters' epoch");
+    group.sample_size(10).measurement_time(Duration::from_secs(3));
+    let (add, settle) = roster(1_000);
+    let mut ready = Cluster::street(1_000);
+    ready.act(add);
+    let snapshot = ready.ledger.snapshot();
+    for reports in [1, 10, 100] {
+        group.throughput(Throughput::Elements(reports * 1_000));
+        group.bench_with_input(BenchmarkId::new("reports each", reports), &reports, |bench, _| {
+            bench.iter_batched(
+                || {
+                    let mut cluster = Cluster {
+                        ledger: Ledger::restore(&snapshot).expect("its own snapshot"),
+                        index: ready.index,
+                    };
+                    (0..reports).for_each(|_| cluster.act(settle.clone()));
+                    let entry = cluster.entry(Action::SealEpoch {
+                        epoch: epoch(),
+                        under: None,
+                    });
+                    (cluster, entry)
+                },
+                |(mut cluster, entry)| {
+                    let applied = cluster.ledger.apply(cluster.index + 1, &entry);
+                    assert!(applied.block.is_some(), "it makes seals");
+                    (cluster, applied)
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
 /// An entry's way to bytes and back, and the signature under its envelope.
 fn entries(c: &mut Criterion) {
     let cluster = Cluster::new();
@@ -271,5 +337,5 @@ fn entries(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(hot, apply, seal, entries);
+criterion_group!(hot, apply, seal, seal_long, entries);
 criterion_main!(hot);

@@ -87,6 +87,13 @@ impl Encoder {
         Encoder::default()
     }
 
+    /// An empty one that takes so many bytes without growing.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Encoder {
+            bytes: Vec::with_capacity(bytes),
+        }
+    }
+
     /// What was collected.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
@@ -133,6 +140,14 @@ impl Encoder {
     pub fn text(&mut self, text: &str) {
         self.raw(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
         self.raw(text.as_bytes());
+    }
+
+    /// An optional value.
+    pub fn optional<T: Canonical>(&mut self, value: Option<&T>) {
+        value.is_some().encode(self);
+        if let Some(value) = value {
+            value.encode(self);
+        }
     }
 
     /// A text of less than 2^32 bytes.
@@ -373,10 +388,7 @@ impl Canonical for String {
 
 impl<T: Canonical> Canonical for Option<T> {
     fn encode(&self, out: &mut Encoder) {
-        self.is_some().encode(out);
-        if let Some(value) = self {
-            value.encode(out);
-        }
+        out.optional(self.as_ref());
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {

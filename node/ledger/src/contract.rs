@@ -2,7 +2,7 @@
 //!
 //! What was agreed ([`Terms`]) never changes; status, priority and the energy booked so far do.
 
-use crate::asset::{AssetId, ROOT};
+use crate::asset::{AssetId, Handle, ROOT};
 use crate::canonical::{canonical_struct, words};
 use crate::event::Event;
 use crate::id::name;
@@ -179,6 +179,8 @@ impl Change {
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) contract: Contract,
+    /// The number of its partner.
+    pub(crate) partner: Handle,
     /// What it booked in each epoch, in watt-hours.
     pub(crate) booked: BTreeMap<Epoch, i128>,
 }
@@ -260,7 +262,7 @@ impl Ledger {
             });
         }
         let owner = self.named(work, &terms.asset);
-        self.named(work, &terms.partner);
+        let partner = self.named(work, &terms.partner);
         let contract = Contract {
             terms: terms.clone(),
             status,
@@ -269,6 +271,7 @@ impl Ledger {
         };
         let number = self.contracts.push(Record {
             contract: contract.clone(),
+            partner,
             booked: BTreeMap::new(),
         });
         self.assets.get_mut(owner).contracts.push(number);

@@ -30,6 +30,19 @@ pub fn digest(kind: &str, bytes: &[u8]) -> Digest {
     finish(hash)
 }
 
+/// Room for prefix and bytes of nearly everything that is hashed by the million.
+const ROOM: usize = 512;
+
+/// The digest of what `fill` encodes: prefix and bytes in one buffer, hashed in one go.
+pub(crate) fn digest_of(kind: &str, fill: impl FnOnce(&mut Encoder)) -> Digest {
+    let mut out = Encoder::with_capacity(ROOM);
+    out.raw(b"gridseal/");
+    out.raw(kind.as_bytes());
+    out.raw(b"/v1\0");
+    fill(&mut out);
+    Digest(Sha256::digest(out.as_bytes()).into())
+}
+
 /// A hash that has taken in the domain prefix of `kind`.
 pub(crate) fn hasher(kind: &str) -> Sha256 {
     let mut hash = Sha256::new();

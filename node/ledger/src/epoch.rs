@@ -6,10 +6,13 @@
 use crate::asset::{AssetId, Handle, ROOT_HANDLE};
 use crate::ledger::{Ledger, Work};
 use crate::outcome::{Held, Outcome};
+use crate::paged::Paged;
 use crate::refusal::Refusal;
 use crate::seal::SealRef;
 use crate::units::Epoch;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+use std::ops::Range;
 
 impl Ledger {
     /// Seals all that `epoch` has open, or of that what is `under` an asset.
@@ -33,7 +36,7 @@ impl Ledger {
             if pass.seals.is_empty() {
                 return Ok(Outcome::EpochSealed {
                     index: work.index,
-                    seals,
+                    seals: seals.into(),
                     held: pass.held,
                 });
             }
@@ -54,8 +57,8 @@ impl Ledger {
     }
 
     /// Step 1: what is open, and whatever sealing it can reach.
-    fn concerned(&self, epoch: Epoch, scope: Option<&BTreeSet<Handle>>) -> BTreeSet<Handle> {
-        let mut members = BTreeSet::new();
+    fn concerned(&self, epoch: Epoch, scope: Option<&BTreeSet<Handle>>) -> Vec<Handle> {
+        let (mut members, mut seen) = (Vec::new(), Paged::<()>::default());
         let mut stack: Vec<Handle> = self
             .epochs
             .get(&epoch)
@@ -65,7 +68,9 @@ impl Ledger {
             if handle == ROOT_HANDLE || scope.is_some_and(|scope| !scope.contains(&handle)) {
                 continue;
             }
-            if members.insert(handle) {
+            if !seen.contains(handle) {
+                seen.entry(handle);
+                members.push(handle);
                 stack.extend(self.assets.links(handle).upstreams());
                 stack.extend(self.partners(handle, epoch));
             }
@@ -73,21 +78,21 @@ impl Ledger {
         members
     }
 
-    /// The partners of an asset's contracts that are active and valid in the epoch, each once.
-    fn partners(&self, owner: Handle, epoch: Epoch) -> BTreeSet<Handle> {
+    /// The partners of an asset's contracts that are active and valid in the epoch.
+    fn partners(&self, owner: Handle, epoch: Epoch) -> impl Iterator<Item = Handle> {
         let contracts = self.assets.get(owner).contracts.iter();
         contracts
-            .map(|number| &self.contracts.get(*number).contract)
-            .filter(|contract| contract.served_in(epoch))
-            .filter_map(|contract| self.assets.handle(contract.terms.partner.as_str()))
-            .collect()
+            .map(|number| self.contracts.get(*number))
+            .filter(move |record| record.contract.served_in(epoch))
+            .map(|record| record.partner)
     }
 
     /// Steps 2 and 3: every member once, sealed or passed.
     fn pass(&mut self, work: &mut Work, epoch: Epoch, scope: Option<&BTreeSet<Handle>>) -> Pass {
-        let mut queue = Queue::new(self, epoch, self.concerned(epoch, scope));
+        let mut queue = Queue::new(self, epoch, &self.concerned(epoch, scope));
         let mut pass = Pass::default();
-        while let Some(handle) = queue.next() {
+        while let Some(rank) = queue.next() {
+            let handle = queue.members[rank as usize].handle;
             if self.is_open(handle, epoch) {
                 match self.make_seal(work, handle, epoch) {
                     Ok(seal) => pass.seals.push(seal),
@@ -97,7 +102,7 @@ impl Ledger {
                     }),
                 }
             }
-            queue.done(handle);
+            queue.done(rank);
         }
         pass.held.sort_by(|a, b| a.asset.cmp(&b.asset));
         pass
@@ -117,97 +122,144 @@ struct Pass {
     held: Vec<Held>,
 }
 
-/// A member of a pass that is not done yet.
+/// A member's place in the order of ids.
+type Rank = u32;
+
+/// A member of a pass.
 struct Member {
-    id: AssetId,
+    handle: Handle,
     /// Direct downstream members that aren't done.
-    below: usize,
+    below: u32,
     /// Members that aren't done and own a contract with this one as partner.
-    owners: usize,
-    upstreams: BTreeSet<Handle>,
-    partners: BTreeSet<Handle>,
+    owners: u32,
+    done: bool,
+    /// Its upstreams and partners among the members, each once, as places in [`Queue::links`].
+    upstreams: Range<usize>,
+    partners: Range<usize>,
 }
 
 /// The order of a pass: the free ready member with the least id; if none is free, the ready one with the least id.
 struct Queue {
-    members: BTreeMap<Handle, Member>,
-    free: BTreeSet<(AssetId, Handle)>,
-    bound: BTreeSet<(AssetId, Handle)>,
+    /// By rank.
+    members: Vec<Member>,
+    links: Vec<Rank>,
+    /// Ready, and nobody's partner any more. Each comes here at most once.
+    free: BinaryHeap<Reverse<Rank>>,
+    /// Ready, and somebody's partner when it became so.
+    bound: BinaryHeap<Reverse<Rank>>,
 }
 
 impl Queue {
-    fn new(ledger: &Ledger, epoch: Epoch, handles: BTreeSet<Handle>) -> Queue {
-        let mut members: BTreeMap<Handle, Member> = handles
+    fn new(ledger: &Ledger, epoch: Epoch, handles: &[Handle]) -> Queue {
+        let id = |handle: Handle| ledger.assets.id(handle);
+        let mut order: Vec<(u128, Handle)> = handles
             .iter()
-            .map(|&handle| {
-                let among = |found: BTreeSet<Handle>| found.intersection(&handles).copied().collect();
-                let member = Member {
-                    id: ledger.assets.id(handle).clone(),
-                    below: 0,
-                    owners: 0,
-                    upstreams: among(BTreeSet::from(ledger.assets.links(handle).upstreams())),
-                    partners: among(ledger.partners(handle, epoch)),
-                };
-                (handle, member)
-            })
+            .map(|handle| (beginning(id(*handle).as_str()), *handle))
             .collect();
-        for handle in &handles {
-            let Some(member) = members.get(handle) else {
-                continue;
-            };
-            let (upstreams, partners) = (member.upstreams.clone(), member.partners.clone());
-            for upstream in &upstreams {
-                members.entry(*upstream).and_modify(|m| m.below += 1);
+        order.sort_unstable_by(|(a_begins, a), (b_begins, b)| {
+            a_begins.cmp(b_begins).then_with(|| id(*a).cmp(id(*b)))
+        });
+        let mut ranks: Paged<Rank> = Paged::default();
+        for ((_, handle), rank) in order.iter().zip(0..) {
+            *ranks.entry(*handle) = rank;
+        }
+
+        let mut links: Vec<Rank> = Vec::with_capacity(handles.len() * 2);
+        let mut found = Vec::new();
+        let mut among = |handles: &mut dyn Iterator<Item = Handle>| {
+            found.clear();
+            found.extend(handles.filter_map(|handle| ranks.get(handle)));
+            found.sort_unstable();
+            found.dedup();
+            let begin = links.len();
+            links.extend_from_slice(&found);
+            begin..links.len()
+        };
+        let mut members: Vec<Member> = Vec::with_capacity(order.len());
+        for (_, handle) in order {
+            let upstreams = ledger.assets.links(handle).upstreams();
+            members.push(Member {
+                handle,
+                below: 0,
+                owners: 0,
+                done: false,
+                upstreams: among(&mut upstreams.into_iter()),
+                partners: among(&mut ledger.partners(handle, epoch)),
+            });
+        }
+        for place in 0..members.len() {
+            let (upstreams, partners) = (members[place].upstreams.clone(), members[place].partners.clone());
+            for rank in &links[upstreams] {
+                members[*rank as usize].below += 1;
             }
-            for partner in &partners {
-                members.entry(*partner).and_modify(|m| m.owners += 1);
+            for rank in &links[partners] {
+                members[*rank as usize].owners += 1;
             }
         }
         let mut queue = Queue {
             members,
-            free: BTreeSet::new(),
-            bound: BTreeSet::new(),
+            links,
+            free: BinaryHeap::new(),
+            bound: BinaryHeap::new(),
         };
-        for handle in handles {
-            queue.place(handle);
+        for (_, rank) in (0..queue.members.len()).zip(0..) {
+            queue.place(rank);
         }
         queue
     }
 
-    /// Puts a member where it belongs, if it is ready.
-    fn place(&mut self, handle: Handle) {
-        let Some(member) = self.members.get(&handle).filter(|member| member.below == 0) else {
-            return;
-        };
-        let key = (member.id.clone(), handle);
-        if member.owners == 0 {
-            self.bound.remove(&key);
-            self.free.insert(key);
-        } else {
-            self.bound.insert(key);
+    /// Puts a member that has just become ready, or free, where it belongs.
+    fn place(&mut self, rank: Rank) {
+        let member = &self.members[rank as usize];
+        match (member.done, member.below, member.owners) {
+            (false, 0, 0) => self.free.push(Reverse(rank)),
+            (false, 0, _) => self.bound.push(Reverse(rank)),
+            _ => {}
         }
     }
 
-    fn next(&mut self) -> Option<Handle> {
-        self.free
-            .pop_first()
-            .or_else(|| self.bound.pop_first())
-            .map(|(_, handle)| handle)
+    fn next(&mut self) -> Option<Rank> {
+        if let Some(Reverse(rank)) = self.free.pop() {
+            return Some(rank);
+        }
+        // All that were free are done by now, so what isn't done here is bound.
+        loop {
+            let Reverse(rank) = self.bound.pop()?;
+            if !self.members[rank as usize].done {
+                return Some(rank);
+            }
+        }
     }
 
     /// A member was sealed or passed.
-    fn done(&mut self, handle: Handle) {
-        let Some(member) = self.members.remove(&handle) else {
-            return;
-        };
-        for upstream in &member.upstreams {
-            self.members.entry(*upstream).and_modify(|m| m.below -= 1);
-            self.place(*upstream);
+    fn done(&mut self, rank: Rank) {
+        let member = &mut self.members[rank as usize];
+        member.done = true;
+        let (upstreams, partners) = (member.upstreams.clone(), member.partners.clone());
+        for place in upstreams {
+            let upstream = self.links[place];
+            let member = &mut self.members[upstream as usize];
+            member.below -= 1;
+            if member.below == 0 {
+                self.place(upstream);
+            }
         }
-        for partner in &member.partners {
-            // A partner may be done already; then nothing waits.
-            self.members.entry(*partner).and_modify(|m| m.owners -= 1);
-            self.place(*partner);
+        for place in partners {
+            let partner = self.links[place];
+            let member = &mut self.members[partner as usize];
+            member.owners -= 1;
+            if member.owners == 0 {
+                self.place(partner);
+            }
         }
     }
+}
+
+/// The first sixteen bytes of a name as a number. Names that differ there are in the order of these numbers, for no name
+/// has a NUL.
+fn beginning(name: &str) -> u128 {
+    let mut bytes = [0; 16];
+    let length = name.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    u128::from_be_bytes(bytes)
 }

@@ -76,7 +76,7 @@ pub enum Event {
         count: u32,
     },
     /// `(asset, epoch)` was sealed. The approvals it used are spent.
-    Sealed(Box<Sealed>),
+    Sealed(Arc<Sealed>),
     /// Only from [`crate::Ledger::export_events`]: what a contract had booked when the export was made.
     ContractRestored {
         /// Which contract (its `balanced` came with [`Event::ContractSet`]).

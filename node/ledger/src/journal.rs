@@ -4,18 +4,19 @@
 //! statements are only appended, each stands in exactly the two journals of its sides, and a journal's sealed
 //! prefix (its watermark) only grows.
 
-use crate::asset::Handle;
+use crate::asset::{AssetId, Handle, ROOT_HANDLE};
 use crate::balance::Balance;
+use crate::contract::ContractId;
 use crate::digest::Digest;
 use crate::key::PublicKey;
 use crate::ledger::Ledger;
-use crate::merit_order;
 use crate::merkle::Frontier;
 use crate::numbers::Numbers;
 use crate::paged::Paged;
 use crate::seal::Seal;
-use crate::statement::{Kind, Label, MeterSide, Statement, StatementId};
-use crate::units::{Epoch, GramsCo2, MAX_FIGURE, MicroCurrency, Wh};
+use crate::statement::{Kind, MeterSide, Statement, StatementId};
+use crate::units::Epoch;
+use crate::words::Words;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -89,11 +90,26 @@ crate::canonical::canonical_struct!(SealRecord {
 /// The journal of one asset in one epoch. Small, for most hold one statement and are many.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Journal {
-    /// The numbers of its statements in the epoch's book, with the balance of the open part.
-    entries: Numbers<Balance>,
+    /// The numbers of its statements in the epoch's book.
+    entries: Numbers<Tally>,
     /// What the newest seal covers, once there is one.
     pub(crate) prefix: Option<Box<Prefix>>,
 }
+
+/// What is kept up to date of a long journal, so that sealing it costs what came last.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    /// The balance of the open part.
+    open: Balance,
+    /// The Merkle frontier over as many statements as were hashed already.
+    ahead: Frontier,
+}
+
+/// Journals of so many statements are hashed as they grow, shorter ones when they are sealed: a frontier takes as much
+/// memory as a few statements.
+const HASHED_FROM: usize = 16;
+/// With each statement that comes, so many are hashed, until all are.
+const HASHED_AT_ONCE: usize = 3;
 
 /// The sealed part of a journal.
 #[derive(Clone, Debug)]
@@ -144,6 +160,17 @@ impl Journal {
             .unwrap_or_default()
     }
 
+    /// The Merkle frontier over the whole journal.
+    pub(crate) fn whole_frontier(&self, digest: impl FnMut(u32) -> Digest) -> Frontier {
+        let ahead = self.entries.tally().map(|tally| &tally.ahead);
+        let mut frontier = match ahead.filter(|ahead| ahead.len() > self.watermark() as u64) {
+            Some(ahead) => ahead.clone(),
+            None => self.frontier(),
+        };
+        extend(&mut frontier, self.entries(), digest);
+        frontier
+    }
+
     /// The numbers of the statements past the watermark.
     pub(crate) fn open_entries(&self) -> &[u32] {
         self.entries().get(self.watermark()..).unwrap_or_default()
@@ -151,18 +178,36 @@ impl Journal {
 
     /// Appends a statement of `asset`'s, the last of `statements`.
     fn push(&mut self, number: u32, stored: &Stored, asset: Handle, statements: &[Stored]) {
-        let watermark = self.watermark();
+        let prefix = self.prefix.as_deref();
+        let watermark = prefix.map_or(0, |prefix| prefix.watermark);
         self.entries.push(
             number,
-            |open| stored.add_to(open, asset),
-            |numbers| sum(statements, numbers.get(watermark..).unwrap_or_default(), asset),
+            |tally| stored.add_to(&mut tally.open, asset),
+            |numbers| Tally {
+                open: sum(statements, numbers.get(watermark..).unwrap_or_default(), asset),
+                ahead: prefix.map(|prefix| prefix.frontier.clone()).unwrap_or_default(),
+            },
         );
+    }
+
+    /// Hashes of what isn't hashed yet a little, if the journal is long: never much at once, though a journal was short so
+    /// far or came from a snapshot.
+    fn hash_ahead(&mut self, digest: impl FnMut(u32) -> Digest) {
+        if let Some((numbers, tally)) = self.entries.tally_mut()
+            && numbers.len() >= HASHED_FROM
+        {
+            let done = usize::try_from(tally.ahead.len()).unwrap_or(usize::MAX);
+            let bite = numbers.len().min(done.saturating_add(HASHED_AT_ONCE));
+            extend(&mut tally.ahead, &numbers[..bite], digest);
+        }
     }
 
     /// Seals all of it.
     pub(crate) fn seal(&mut self, record: SealRecord, balance: Balance, frontier: Frontier) {
         let mut seals = self.prefix.take().map(|prefix| prefix.seals).unwrap_or_default();
         let record_booked = record.booked;
+        // Most have one version for ever.
+        seals.reserve_exact(1);
         seals.push(record);
         self.prefix = Some(Box::new(Prefix {
             watermark: match self.entries().len() {
@@ -173,7 +218,19 @@ impl Journal {
             frontier,
             seals,
         }));
-        self.entries.set_tally(|_| Balance::default());
+        let ahead = self.frontier();
+        self.entries.set_tally(|_| Tally {
+            open: Balance::default(),
+            ahead,
+        });
+    }
+}
+
+/// Takes into a frontier over the first of these statements the rest of them.
+fn extend(frontier: &mut Frontier, numbers: &[u32], mut digest: impl FnMut(u32) -> Digest) {
+    let done = usize::try_from(frontier.len()).unwrap_or(usize::MAX);
+    for number in numbers.get(done..).unwrap_or_default() {
+        frontier.push(digest(*number));
     }
 }
 
@@ -195,7 +252,31 @@ pub(crate) struct Book {
 
 impl Book {
     /// Appends a statement to the book and to both journals.
-    pub(crate) fn push(&mut self, stored: Stored) {
+    pub(crate) fn push(&mut self, epoch: Epoch, stored: Stored, words: Words<'_>) {
+        self.put(stored);
+        // Made for the first side that needs it.
+        let mut made = None;
+        let statements = &self.statements;
+        let mut digest = |number: u32| {
+            let one = &statements[number as usize];
+            match one.id == stored.id {
+                true => *made.get_or_insert_with(|| words.digest(epoch, one)),
+                false => words.digest(epoch, one),
+            }
+        };
+        // The root's journals are long, and never sealed.
+        for side in [stored.from, stored.to]
+            .into_iter()
+            .filter(|side| *side != ROOT_HANDLE)
+        {
+            if let Some(journal) = self.journals.get_mut(side) {
+                journal.hash_ahead(&mut digest);
+            }
+        }
+    }
+
+    /// The same, without hashing anything: what comes from a snapshot or a file is mostly sealed.
+    pub(crate) fn put(&mut self, stored: Stored) {
         // 2^32 statements of one epoch would take 200 GB.
         let number = u32::try_from(self.statements.len()).expect("less than 2^32 statements in an epoch");
         self.statements.push(stored);
@@ -216,9 +297,11 @@ impl Book {
             && journal.is_sealed()
         {
             let (at, statements) = (journal.watermark() - 1, &self.statements);
-            journal
-                .entries
-                .insert(at, number, |numbers| sum(statements, &numbers[at + 1..], asset));
+            let ahead = journal.frontier();
+            journal.entries.insert(at, number, |numbers| Tally {
+                open: sum(statements, &numbers[at + 1..], asset),
+                ahead,
+            });
             return;
         }
         journal.push(number, stored, asset, &self.statements);
@@ -227,7 +310,7 @@ impl Book {
     /// The balance past the watermark of a journal of this book.
     pub(crate) fn open_balance(&self, asset: Handle, journal: &Journal) -> Balance {
         match journal.entries.tally() {
-            Some(open) => *open,
+            Some(tally) => tally.open,
             None => sum(&self.statements, journal.open_entries(), asset),
         }
     }
@@ -250,16 +333,17 @@ impl Book {
         self.sealed += seals.len();
         let newest = seals.last().map_or(0, |record| record.index);
         self.newest_block = self.newest_block.max(newest);
+        let statements = &self.statements;
+        journal.entries.set_tally(|numbers| Tally {
+            open: sum(statements, &numbers[watermark..], asset),
+            ahead: frontier.clone(),
+        });
         journal.prefix = Some(Box::new(Prefix {
             watermark,
             balance,
             frontier,
             seals,
         }));
-        let statements = &self.statements;
-        journal
-            .entries
-            .set_tally(|numbers| sum(statements, &numbers[watermark..], asset));
         if journal.open_entries().is_empty() {
             self.open.remove(asset);
         }
@@ -306,89 +390,60 @@ pub(crate) fn sum(statements: &[Stored], numbers: &[u32], asset: Handle) -> Bala
     balance
 }
 
-/// Labels by number.
-#[derive(Debug, Default)]
-pub(crate) struct Labels {
-    labels: Vec<Label>,
-    by_label: BTreeMap<Label, u32>,
-}
-
-impl Labels {
-    pub(crate) fn number(&mut self, label: &Label) -> u32 {
-        if let Some(number) = self.by_label.get(label) {
-            return *number;
-        }
-        // Labels of 2^32 kinds would not fit into memory.
-        let number = u32::try_from(self.labels.len()).expect("less than 2^32 labels");
-        self.labels.push(label.clone());
-        self.by_label.insert(label.clone(), number);
-        number
-    }
-
-    /// In the order of their numbers.
-    pub(crate) fn all(&self) -> &[Label] {
-        &self.labels
-    }
-
-    fn get(&self, number: u32) -> &Label {
-        &self.labels[number as usize]
-    }
-}
-
 impl Ledger {
+    /// What the numbers in stored statements mean.
+    pub(crate) fn words(&self) -> Words<'_> {
+        Words {
+            assets: &self.assets,
+            contracts: &self.contracts,
+            labels: &self.labels,
+        }
+    }
+
+    /// The Merkle frontier over a whole journal.
+    pub(crate) fn whole_frontier(&self, epoch: Epoch, book: &Book, journal: &Journal) -> Frontier {
+        let words = self.words();
+        journal.whole_frontier(|number| words.digest(epoch, &book.statements[number as usize]))
+    }
+
     /// Books a statement: into its epoch's book and both journals. It is late for a side that is sealed.
     pub(crate) fn append(&mut self, epoch: Epoch, stored: Stored) {
-        self.book_mut(epoch).push(stored);
+        self.frozen.assert_live(epoch);
+        let words = Words {
+            assets: &self.assets,
+            contracts: &self.contracts,
+            labels: &self.labels,
+        };
+        Arc::make_mut(self.epochs.entry(epoch).or_default()).push(epoch, stored, words);
         self.assets.booked(stored.from, stored.id.index);
         self.assets.booked(stored.to, stored.id.index);
     }
 
     /// A stored statement with its names.
     pub(crate) fn statement_of(&self, epoch: Epoch, stored: &Stored) -> Statement {
-        let contract = |number: u32| self.contracts.get(number).contract.terms.id.clone();
-        let kind = match stored.tag {
-            Tag::Metered { meter, label } => Kind::Metered {
-                meter,
-                label: self.labels.get(label).clone(),
-            },
-            Tag::Residual => Kind::Residual,
-            Tag::Contract { contract: number } => {
-                let terms = &self.contracts.get(number).contract.terms;
-                let value = merit_order::value(terms, i128::from(stored.energy));
-                // It was in range when it was booked, and terms never change.
-                Kind::Contract {
-                    contract: contract(number),
-                    value: MicroCurrency::new(value).unwrap_or_default(),
-                }
-            }
-            Tag::Counter { contract: number } => Kind::Counter {
-                contract: contract(number),
-            },
-        };
-        Statement {
-            id: stored.id,
-            from: self.assets.id(stored.from).clone(),
-            to: self.assets.id(stored.to).clone(),
-            epoch,
-            energy: clamped(stored.energy),
-            co2eq: GramsCo2::new(stored.co2).unwrap_or_default(),
-            kind,
-        }
+        self.words().statement(epoch, stored)
     }
 
-    /// A statement of [`crate::seal::close`] as it is stored; all its names are known.
-    pub(crate) fn stored(&self, statement: &Statement) -> Option<Stored> {
-        let contract = |id: &crate::ContractId| self.contracts.number(id.as_str());
+    /// A statement of [`crate::seal::close`], which has `asset` on one side, as it is stored; all its names are known.
+    pub(crate) fn stored(&self, asset: Handle, statement: &Statement) -> Option<Stored> {
+        let contract = |id: &ContractId| self.own_contract(asset, id);
+        // Mostly it is the asset or one of its upstreams, whose names are compared sooner than looked up.
+        let [from, to] = self.assets.links(asset).upstreams();
+        let number = |id: &AssetId| {
+            let near = [asset, from, to];
+            let found = near.into_iter().find(|handle| self.assets.id(*handle) == id);
+            found.or_else(|| self.assets.handle(id.as_str()))
+        };
         Some(Stored {
             id: statement.id,
             energy: statement.energy.get(),
             co2: statement.co2eq.get(),
-            from: self.assets.handle(statement.from.as_str())?,
-            to: self.assets.handle(statement.to.as_str())?,
+            from: number(&statement.from)?,
+            to: number(&statement.to)?,
             tag: match &statement.kind {
                 Kind::Metered { meter, label } => Tag::Metered {
                     meter: *meter,
-                    label: *self.labels.by_label.get(label)?,
+                    label: self.labels.known(label)?,
                 },
                 Kind::Residual => Tag::Residual,
                 Kind::Contract { contract: id, .. } => Tag::Contract {
@@ -401,14 +456,19 @@ impl Ledger {
         })
     }
 
+    /// The number of a contract of `owner`'s.
+    pub(crate) fn own_contract(&self, owner: Handle, id: &ContractId) -> Option<u32> {
+        // Most have few, whose names are compared sooner than looked up.
+        let few = self.assets.get(owner).contracts.iter().copied().take(8);
+        let found = few
+            .into_iter()
+            .find(|number| self.contracts.get(*number).contract.terms.id == *id);
+        found.or_else(|| self.contracts.number(id.as_str()))
+    }
+
     /// The journal of `(asset, epoch)`, if anything was ever booked in it.
     pub(crate) fn journal_of(&self, asset: Handle, epoch: Epoch) -> Option<(&Book, &Journal)> {
         let book = self.book(epoch)?;
         Some((book, book.journals.get(asset)?))
     }
-}
-
-/// Stored energy was in range when it was booked.
-fn clamped(energy: i64) -> Wh {
-    Wh::new(energy.clamp(-MAX_FIGURE, MAX_FIGURE)).unwrap_or_default()
 }

@@ -67,6 +67,7 @@ pub mod statement;
 pub mod units;
 mod verified;
 pub mod voters;
+mod words;
 
 pub use action::Action;
 pub use asset::{AssetId, ROOT};

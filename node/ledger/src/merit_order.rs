@@ -141,20 +141,15 @@ pub fn value(terms: &Terms, energy: i128) -> i128 {
 
 impl Ledger {
     /// An asset's own contracts that are served in `epoch`, in merit order, each with what it booked there already.
-    pub(crate) fn served(&self, owner: Handle, epoch: Epoch) -> Vec<(Contract, i128)> {
-        let mut served: Vec<(Contract, i128)> = self
+    pub(crate) fn served(&self, owner: Handle, epoch: Epoch) -> Vec<(&Contract, i128)> {
+        let mut served: Vec<(&Contract, i128)> = self
             .assets
             .get(owner)
             .contracts
             .iter()
             .map(|number| self.contracts.get(*number))
             .filter(|record| record.contract.served_in(epoch))
-            .map(|record| {
-                (
-                    record.contract.clone(),
-                    record.booked.get(&epoch).copied().unwrap_or(0),
-                )
-            })
+            .map(|record| (&record.contract, record.booked.get(&epoch).copied().unwrap_or(0)))
             .collect();
         if planted!("tie-by-arrival") {
             served.sort_by_key(|(contract, _)| contract.priority);

@@ -10,25 +10,17 @@ use sha2::{Digest as _, Sha256};
 
 /// The hash of a leaf.
 pub fn leaf(data: &Digest) -> Digest {
-    Digest(
-        Sha256::new()
-            .chain_update([0])
-            .chain_update(data.0)
-            .finalize()
-            .into(),
-    )
+    let mut bytes = [0; 33];
+    bytes[1..].copy_from_slice(&data.0);
+    Digest(Sha256::digest(bytes).into())
 }
 
 /// The hash of a node.
 pub fn node(left: &Digest, right: &Digest) -> Digest {
-    Digest(
-        Sha256::new()
-            .chain_update([1])
-            .chain_update(left.0)
-            .chain_update(right.0)
-            .finalize()
-            .into(),
-    )
+    let mut bytes = [1; 65];
+    bytes[1..33].copy_from_slice(&left.0);
+    bytes[33..].copy_from_slice(&right.0);
+    Digest(Sha256::digest(bytes).into())
 }
 
 /// The root over a list; of the empty one it is the hash of nothing.
@@ -66,6 +58,11 @@ impl Frontier {
         }
         self.peaks.push(hash);
         self.len += 1;
+    }
+
+    /// Gives back the room for peaks that it hasn't.
+    pub fn shrink(&mut self) {
+        self.peaks.shrink_to_fit();
     }
 
     /// The root over all leaves so far.

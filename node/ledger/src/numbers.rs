@@ -78,6 +78,14 @@ impl<T> Numbers<T> {
         }
     }
 
+    /// A long list with its tally, to be changed.
+    pub fn tally_mut(&mut self) -> Option<(&[u32], &mut T)> {
+        match self {
+            Numbers::Few { .. } => None,
+            Numbers::Many(many) => Some((&many.numbers, &mut many.tally)),
+        }
+    }
+
     /// Replaces the tally of a long list.
     pub fn set_tally(&mut self, tally: impl FnOnce(&[u32]) -> T) {
         if let Numbers::Many(many) = self {

@@ -8,6 +8,7 @@ use crate::digest::ClusterId;
 use crate::refusal::Refusal;
 use crate::roster::RosterId;
 use crate::seal::SealRef;
+use std::sync::Arc;
 
 /// What an action answered. `index` is the log index of the entry that did it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +76,7 @@ pub enum Outcome {
         /// Where; also the block's index, if any seal was made.
         index: u64,
         /// The seals, in order.
-        seals: Vec<SealRef>,
+        seals: Arc<[SealRef]>,
         /// What is still open and why, in id order.
         held: Vec<Held>,
     },

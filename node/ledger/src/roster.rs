@@ -22,6 +22,7 @@ use crate::refusal::Refusal;
 use crate::settlement::{beyond, sides};
 use crate::statement::Label;
 use crate::units::Epoch;
+use crate::words::Words;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -283,7 +284,12 @@ impl Ledger {
                 co2: row.co2eq,
                 tag: Tag::Metered { meter: side, label },
             };
-            book.push(stored);
+            let words = Words {
+                assets: &self.assets,
+                contracts: &self.contracts,
+                labels: &self.labels,
+            };
+            book.push(batch.epoch, stored, words);
             self.assets.booked(from, work.index);
             self.assets.booked(to, work.index);
             transcript.extend_from_slice(&from.to_be_bytes());

@@ -7,7 +7,7 @@ use crate::asset::AssetId;
 use crate::balance::{Balance, Flow};
 use crate::canonical::{Canonical, canonical_struct};
 use crate::contract::{Contract, ContractId, Direction};
-use crate::digest::{ClusterId, Digest, digest};
+use crate::digest::{ClusterId, Digest, digest_of};
 use crate::key::PublicKey;
 use crate::merit_order::{PartnerView, Reason, intensity, take, value};
 use crate::merkle::Frontier;
@@ -100,7 +100,7 @@ canonical_struct!(Seal {
 impl Seal {
     /// The digest of the content: a leaf of its block's Merkle tree.
     pub fn digest(&self) -> Digest {
-        digest("seal", &self.to_bytes())
+        digest_of("seal", |out| self.encode(out))
     }
 
     /// Its name.
@@ -153,7 +153,7 @@ pub struct Turn {
 
 /// What a sealing starts from. All of it is plain data of one asset in one epoch.
 #[derive(Clone, Debug)]
-pub struct Opening {
+pub struct Opening<'a> {
     /// In which cluster.
     pub cluster: ClusterId,
     /// Of which asset.
@@ -176,7 +176,7 @@ pub struct Opening {
     pub frontier: Frontier,
     /// The asset's own contracts that are active and valid in the epoch, in merit order, each with what it booked in
     /// this epoch already.
-    pub contracts: Vec<(Contract, i128)>,
+    pub contracts: Vec<(&'a Contract, i128)>,
     /// The auditors who approved, sorted.
     pub approvals: Vec<PublicKey>,
     /// The id of the first statement to be booked.
@@ -223,7 +223,7 @@ pub trait Partners {
 ///
 /// # Errors
 /// [`OutOfRange`] if any figure of the seal or of a statement would pass 2^53 − 1.
-pub fn close(opening: Opening, partners: &mut dyn Partners) -> Result<Closed, OutOfRange> {
+pub fn close(opening: Opening<'_>, partners: &mut dyn Partners) -> Result<Closed, OutOfRange> {
     let mut draft = Draft {
         asset: &opening.asset,
         epoch: opening.epoch,
@@ -297,7 +297,9 @@ pub fn close(opening: Opening, partners: &mut dyn Partners) -> Result<Closed, Ou
         });
     }
 
-    let (sealed, frontier) = (draft.total, draft.frontier);
+    let (sealed, mut frontier) = (draft.total, draft.frontier);
+    // It is kept as long as the seal, and there are as many as assets.
+    frontier.shrink();
     let (all_in, all_out) = (sealed.total_in(), sealed.total_out());
     let contracts = turns
         .iter()

@@ -71,7 +71,7 @@ impl Ledger {
         let mut partners = Others {
             ledger: self,
             epoch,
-            moved: BTreeMap::new(),
+            moved: (!opening.contracts.is_empty()).then(BTreeMap::new),
         };
         let closed = close(opening, &mut partners).map_err(|_| Refusal::OutOfRange {
             figure: "a figure of the seal".to_owned(),
@@ -146,13 +146,9 @@ impl Ledger {
         epoch: Epoch,
         first: StatementId,
         approvals: Vec<crate::PublicKey>,
-    ) -> Option<Opening> {
+    ) -> Option<Opening<'_>> {
         let (book, journal) = self.journal_of(asset, epoch)?;
         let record = &self.assets.get(asset).asset;
-        let mut frontier = journal.frontier();
-        for statement in self.open_part(epoch, book, journal) {
-            frontier.push(statement.digest());
-        }
         Some(Opening {
             cluster: self.cluster,
             asset: record.id.clone(),
@@ -169,7 +165,7 @@ impl Ledger {
             upstream_to: record.rule.upstream_to(),
             sealed: journal.sealed(),
             open: book.open_balance(asset, journal),
-            frontier,
+            frontier: self.whole_frontier(epoch, book, journal),
             contracts: self.served(asset, epoch),
             approvals,
             first,
@@ -208,12 +204,12 @@ impl Ledger {
             work.next_id();
             booked += 1;
             // Every party and contract of a draft is one of ours.
-            let Some(stored) = self.stored(statement) else {
+            let Some(stored) = self.stored(asset, statement) else {
                 continue;
             };
             self.append(epoch, stored);
             if let Kind::Contract { contract, .. } = &statement.kind
-                && let Some(number) = self.contracts.number(contract.as_str())
+                && let Some(number) = self.own_contract(asset, contract)
             {
                 let record = self.contracts.get_mut(number);
                 record.contract.balanced += statement.energy.wide();
@@ -229,7 +225,7 @@ impl Ledger {
             sealed,
             frontier,
         } = closed;
-        let (seal, id) = (Arc::new(seal.clone()), seal.id());
+        let (id, seal) = (seal.id(), Arc::new(seal));
         let leaf = u32::try_from(work.seals.len()).unwrap_or(u32::MAX);
         work.seals.push(digest);
         let book = self.book_mut(epoch);
@@ -246,7 +242,7 @@ impl Ledger {
             booked,
         };
         journal.seal(record, sealed, frontier);
-        work.event(Event::Sealed(Box::new(Sealed {
+        work.event(Event::Sealed(Arc::new(Sealed {
             seal,
             digest,
             first,
@@ -261,14 +257,17 @@ impl Ledger {
 struct Others<'a> {
     ledger: &'a Ledger,
     epoch: Epoch,
-    moved: BTreeMap<AssetId, Flow>,
+    /// Nobody looks where there is no contract.
+    moved: Option<BTreeMap<AssetId, Flow>>,
 }
 
 impl Others<'_> {
     fn shift(&mut self, asset: &AssetId, energy: i128, co2: i128) {
-        let flow = self.moved.entry(asset.clone()).or_default();
-        flow.energy += energy;
-        flow.co2 += co2;
+        if let Some(moved) = &mut self.moved {
+            let flow = moved.entry(asset.clone()).or_default();
+            flow.energy += energy;
+            flow.co2 += co2;
+        }
     }
 }
 
@@ -288,7 +287,7 @@ impl Partners for Others<'_> {
             Some((_, (_, journal))) if journal.is_sealed() => return PartnerView::Sealed {},
             Some((handle, (book, journal))) => book.open_balance(handle, journal).position(),
         };
-        if let Some(moved) = self.moved.get(partner) {
+        if let Some(moved) = self.moved.as_ref().and_then(|moved| moved.get(partner)) {
             position.energy += moved.energy;
             position.co2 += moved.co2;
         }

@@ -333,11 +333,16 @@ fn decode_contracts(ledger: &mut Ledger, from: &mut Decoder<'_>) -> Result<(), S
             .assets
             .handle(contract.terms.asset.as_str())
             .ok_or(inconsistent("contracts"))?;
-        let partner = ledger.assets.handle(contract.terms.partner.as_str());
-        if partner.is_none() || contracts.number(contract.terms.id.as_str()).is_some() {
-            return Err(inconsistent("contracts"));
-        }
-        let number = contracts.push(Record { contract, booked });
+        let partner = ledger
+            .assets
+            .handle(contract.terms.partner.as_str())
+            .filter(|_| contracts.number(contract.terms.id.as_str()).is_none())
+            .ok_or(inconsistent("contracts"))?;
+        let number = contracts.push(Record {
+            contract,
+            partner,
+            booked,
+        });
         ledger.assets.get_mut(owner).contracts.push(number);
     }
     ledger.contracts = contracts;
@@ -376,7 +381,7 @@ fn decode_book(
         if book.statements.last().is_some_and(|last| last.id >= stored.id) {
             return Err(inconsistent("statements"));
         }
-        book.push(stored);
+        book.put(stored);
     }
     for _ in 0..from.count()? {
         let handle = Handle::decode(from)?;

@@ -3,7 +3,7 @@
 use crate::asset::AssetId;
 use crate::canonical::{Canonical, DecodeError, Decoder, Encoder, canonical_struct, words};
 use crate::contract::ContractId;
-use crate::digest::{Digest, digest};
+use crate::digest::{Digest, digest_of};
 use crate::id::name;
 use crate::units::{Epoch, GramsCo2, MicroCurrency, Wh};
 use serde::{Deserialize, Serialize};
@@ -172,24 +172,109 @@ impl Statement {
 
     /// The digest of its canonical bytes; the leaf of a journal's Merkle tree.
     pub fn digest(&self) -> Digest {
-        digest("statement", &self.to_bytes())
+        self.parts().digest()
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            id: self.id,
+            from: &self.from,
+            to: &self.to,
+            epoch: self.epoch,
+            energy: self.energy.get(),
+            co2eq: self.co2eq.get(),
+            kind: self.kind_name(),
+            label: self.label(),
+            meter: self.meter(),
+            contract: self.contract(),
+            value: self.value(),
+        }
     }
 }
 
-/// `index, position, from, to, epoch, energy, co2eq, kind, label, meter?, contract?, value?`.
-impl Canonical for Statement {
+/// A statement's fields, wherever they lie: whoever keeps statements otherwise hashes them without making them first.
+struct Parts<'a> {
+    id: StatementId,
+    from: &'a AssetId,
+    to: &'a AssetId,
+    epoch: Epoch,
+    energy: i64,
+    co2eq: i64,
+    kind: KindName,
+    label: &'a str,
+    meter: Option<&'a AssetId>,
+    contract: Option<&'a ContractId>,
+    value: Option<MicroCurrency>,
+}
+
+impl Parts<'_> {
+    /// `index, position, from, to, epoch, energy, co2eq, kind, label, meter?, contract?, value?`.
     fn encode(&self, out: &mut Encoder) {
         self.id.encode(out);
         self.from.encode(out);
         self.to.encode(out);
         self.epoch.encode(out);
-        self.energy.encode(out);
-        self.co2eq.encode(out);
-        self.kind_name().encode(out);
-        out.text(self.label());
-        self.meter().cloned().encode(out);
-        self.contract().cloned().encode(out);
-        self.value().encode(out);
+        out.int(self.energy);
+        out.int(self.co2eq);
+        self.kind.encode(out);
+        out.text(self.label);
+        out.optional(self.meter);
+        out.optional(self.contract);
+        out.optional(self.value.as_ref());
+    }
+
+    fn digest(&self) -> Digest {
+        digest_of("statement", |out| self.encode(out))
+    }
+}
+
+/// A metered statement's fields, to be hashed without making one: journals are long, and nobody wants their statements.
+#[derive(Clone, Copy, Debug)]
+pub struct Metered<'a> {
+    /// When it was booked.
+    pub id: StatementId,
+    /// Who delivered.
+    pub from: &'a AssetId,
+    /// Who received.
+    pub to: &'a AssetId,
+    /// The time unit it belongs to.
+    pub epoch: Epoch,
+    /// In watt-hours.
+    pub energy: i64,
+    /// In grams.
+    pub co2eq: i64,
+    /// Where the meter stands.
+    pub meter: MeterSide,
+    /// As given by the meter operator.
+    pub label: &'a Label,
+}
+
+impl Metered<'_> {
+    /// What [`Statement::digest`] of the same statement is.
+    pub fn digest(&self) -> Digest {
+        let parts = Parts {
+            id: self.id,
+            from: self.from,
+            to: self.to,
+            epoch: self.epoch,
+            energy: self.energy,
+            co2eq: self.co2eq,
+            kind: KindName::Metered,
+            label: self.label.as_str(),
+            meter: Some(match self.meter {
+                MeterSide::From => self.from,
+                MeterSide::To => self.to,
+            }),
+            contract: None,
+            value: None,
+        };
+        parts.digest()
+    }
+}
+
+impl Canonical for Statement {
+    fn encode(&self, out: &mut Encoder) {
+        self.parts().encode(out);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {

@@ -1,8 +1,8 @@
 //! One epoch of a balancing group's memory: its members' journals as far as they are not sealed, and what is left of
 //! the sealed part.
 //!
-//! A statement between two members is kept once, a settlement in 40 bytes; it is hashed only when a seal covers it. Of a sealed
-//! part remain two balances and a Merkle frontier, whose size doesn't grow with the statements.
+//! A statement between two members is kept once, a settlement in 40 bytes; it is hashed when a seal covers it, or as it
+//! comes where many come. Of a sealed part remain two balances and a Merkle frontier, whose size doesn't grow with the statements.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use ledger::balance::Balance;
 use ledger::merkle::Frontier;
 use ledger::numbers::Numbers;
 use ledger::paged::Paged;
-use ledger::statement::{Kind, Label, MeterSide};
+use ledger::statement::{Kind, Label, MeterSide, Metered};
 use ledger::{Digest, Epoch, GramsCo2, PublicKey, Statement, StatementId, Wh};
 
 use super::names::{Names, Num, Table};
@@ -50,6 +50,15 @@ struct Kept {
     from: Num,
     to: Num,
     what: What,
+}
+
+impl Kept {
+    fn id(&self) -> StatementId {
+        StatementId {
+            index: self.index,
+            position: self.position,
+        }
+    }
 }
 
 /// What it is, with the number of its label or of the statement itself.
@@ -104,17 +113,62 @@ pub(crate) struct Past {
 #[derive(Clone, Debug, Default)]
 struct Journal {
     /// Past the watermark.
-    open: Numbers<Balance>,
+    open: Numbers<Tally>,
     past: Option<Box<Past>>,
+}
+
+/// What is kept up to date of a long open part, so that recomputing its seal costs what came last.
+#[derive(Clone, Debug)]
+struct Tally {
+    balance: Balance,
+    /// The Merkle frontier over the sealed part and the first `hashed` open statements.
+    ahead: Frontier,
+    hashed: usize,
+}
+
+/// Open parts of so many statements are hashed as they grow, shorter ones when they are sealed.
+const HASHED_FROM: usize = 16;
+/// With each statement that comes, so many are hashed, until all are.
+const HASHED_AT_ONCE: usize = 3;
+
+impl Journal {
+    /// The Merkle frontier over the sealed part.
+    fn sealed_frontier(&self) -> Frontier {
+        self.past
+            .as_ref()
+            .map_or_else(Frontier::default, |past| past.frontier.clone())
+    }
+
+    /// Hashes of what isn't hashed yet a little, if the open part is long.
+    fn hash_ahead(&mut self, digest: impl FnMut(u32) -> Digest) {
+        if let Some((numbers, tally)) = self.open.tally_mut()
+            && numbers.len() >= HASHED_FROM
+        {
+            let bite = numbers.len().min(tally.hashed + HASHED_AT_ONCE);
+            extend(&mut tally.ahead, &numbers[tally.hashed..bite], digest);
+            tally.hashed = bite;
+        }
+    }
+}
+
+/// Takes these statements into a frontier.
+fn extend(frontier: &mut Frontier, numbers: &[u32], mut digest: impl FnMut(u32) -> Digest) {
+    numbers.iter().for_each(|number| frontier.push(digest(*number)));
+}
+
+/// Statements by number.
+#[derive(Clone, Debug, Default)]
+struct Statements {
+    kept: Vec<Kept>,
+    /// Those of them that are no settlements of a batch.
+    whole: Vec<Statement>,
+    labels: Vec<Label>,
 }
 
 /// One epoch of a group.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Book {
-    kept: Vec<Kept>,
-    /// Those of them that are no settlements of a batch.
-    whole: Vec<Statement>,
-    labels: Vec<Label>,
+    statements: Statements,
     journals: Paged<Journal>,
     /// How many of them have an open part.
     open: usize,
@@ -132,12 +186,13 @@ pub(crate) struct Leaf {
 
 impl Book {
     /// Takes in the settlements of a batch.
-    pub(crate) fn add_rows(&mut self, batch: &Rows) {
-        let label = self.label(&batch.label);
-        self.kept.reserve(batch.rows.len());
+    pub(crate) fn add_rows(&mut self, batch: &Rows, names: &Names) {
+        let label = self.statements.label(&batch.label);
+        self.statements.kept.reserve(batch.rows.len());
+        let names = names.read();
         for row in &batch.rows {
-            let number = self.kept.len();
-            self.kept.push(Kept {
+            let number = self.statements.kept.len();
+            self.statements.kept.push(Kept {
                 index: batch.index,
                 energy: row.energy,
                 co2: row.co2,
@@ -146,49 +201,53 @@ impl Book {
                 to: row.to,
                 what: What::metered(row.meter, label),
             });
-            for (asset, home) in [row.from, row.to].into_iter().zip(row.home) {
-                if home {
-                    self.enter(asset, number);
-                }
-            }
+            let sides = [row.from, row.to].into_iter().zip(row.home);
+            let home = sides.filter_map(|(asset, home)| home.then_some(asset));
+            self.enter(home, number, batch.epoch, &names);
         }
     }
 
     /// Takes a statement into one member's journal.
     pub(crate) fn add(&mut self, asset: Num, statement: &Statement, names: &Names) {
-        let number = self.kept.len();
-        self.kept.push(Kept {
+        let number = self.statements.kept.len();
+        self.statements.kept.push(Kept {
             index: statement.id.index,
             energy: statement.energy.get(),
             co2: statement.co2eq.get(),
             position: statement.id.position,
             from: names.number(&statement.from),
             to: names.number(&statement.to),
-            what: What::whole(self.whole.len()),
+            what: What::whole(self.statements.whole.len()),
         });
-        self.whole.push(statement.clone());
-        self.enter(asset, number);
+        self.statements.whole.push(statement.clone());
+        self.enter([asset], number, statement.epoch, &names.read());
     }
 
-    fn enter(&mut self, asset: Num, number: usize) {
+    /// Enters a statement in the journals of these members.
+    fn enter(&mut self, members: impl IntoIterator<Item = Num>, number: usize, epoch: Epoch, names: &Table) {
         // `What` has seen to it that there are fewer.
         let number = u32::try_from(number).unwrap_or(u32::MAX);
-        let (kept, whole) = (&self.kept, &self.whole);
-        let journal = self.journals.entry(asset);
-        self.open += usize::from(journal.open.is_empty());
-        journal.open.push(
-            number,
-            |balance| add_to(balance, &kept[number as usize], whole, asset),
-            |numbers| sum(numbers, kept, whole, asset),
-        );
-    }
-
-    fn label(&mut self, label: &Label) -> usize {
-        let known = self.labels.iter().position(|known| known == label);
-        known.unwrap_or_else(|| {
-            self.labels.push(label.clone());
-            self.labels.len() - 1
-        })
+        let statements = &self.statements;
+        // Made for the first journal that needs it.
+        let mut made = None;
+        for asset in members {
+            let journal = self.journals.entry(asset);
+            self.open += usize::from(journal.open.is_empty());
+            let past = journal.past.as_deref();
+            journal.open.push(
+                number,
+                |tally| statements.add_to(&mut tally.balance, number, asset),
+                |numbers| Tally {
+                    balance: statements.sum(numbers, asset),
+                    ahead: past.map(|past| past.frontier.clone()).unwrap_or_default(),
+                    hashed: 0,
+                },
+            );
+            journal.hash_ahead(|one| match one == number {
+                true => *made.get_or_insert_with(|| statements.digest(one, epoch, names)),
+                false => statements.digest(one, epoch, names),
+            });
+        }
     }
 
     /// What is remembered of an asset's sealed part; nothing if it has none.
@@ -201,18 +260,26 @@ impl Book {
         match self.journals.get(asset) {
             None => Balance::default(),
             Some(journal) => match journal.open.tally() {
-                Some(balance) => *balance,
-                None => sum(journal.open.as_slice(), &self.kept, &self.whole, asset),
+                Some(tally) => tally.balance,
+                None => self.statements.sum(journal.open.as_slice(), asset),
             },
         }
     }
 
-    /// The digests of its statements, in booking order.
-    pub(crate) fn digests(&self, asset: Num, epoch: Epoch, names: &Names) -> Vec<Digest> {
+    /// The Merkle frontier over all of an asset's statements, the open ones included.
+    pub(crate) fn frontier(&self, asset: Num, epoch: Epoch, names: &Names) -> Frontier {
+        let Some(journal) = self.journals.get(asset) else {
+            return Frontier::default();
+        };
+        let (mut frontier, hashed) = match journal.open.tally() {
+            Some(tally) => (tally.ahead.clone(), tally.hashed),
+            None => (journal.sealed_frontier(), 0),
+        };
         let names = names.read();
-        self.open_statements(asset, epoch, &names)
-            .map(|statement| statement.digest())
-            .collect()
+        extend(&mut frontier, &journal.open.as_slice()[hashed..], |number| {
+            self.statements.digest(number, epoch, &names)
+        });
+        frontier
     }
 
     fn open_statements<'a>(
@@ -227,29 +294,7 @@ impl Book {
             .map_or(&[] as &[u32], |journal| journal.open.as_slice());
         numbers
             .iter()
-            .map(move |number| self.statement(&self.kept[*number as usize], epoch, names))
-    }
-
-    fn statement(&self, kept: &Kept, epoch: Epoch, names: &Table) -> Statement {
-        let Some(meter) = kept.what.meter() else {
-            return self.whole[kept.what.number()].clone();
-        };
-        Statement {
-            id: StatementId {
-                index: kept.index,
-                position: kept.position,
-            },
-            from: names.name(kept.from).clone(),
-            to: names.name(kept.to).clone(),
-            epoch,
-            // The router takes only rows that are in range.
-            energy: Wh::new(kept.energy).unwrap_or_default(),
-            co2eq: GramsCo2::new(kept.co2).unwrap_or_default(),
-            kind: Kind::Metered {
-                meter,
-                label: self.labels[kept.what.number()].clone(),
-            },
-        }
+            .map(move |number| self.statements.statement(*number, epoch, names))
     }
 
     /// All of the asset's open part is sealed now.
@@ -265,7 +310,7 @@ impl Book {
     /// Gives statements back that no journal needs any more.
     fn tidy(&mut self) {
         if self.open == 0 {
-            (self.kept, self.whole, self.labels) = Default::default();
+            self.statements = Statements::default();
         }
     }
 
@@ -314,27 +359,77 @@ impl Book {
     }
 }
 
-/// Adds a statement as `asset` sees it.
-fn add_to(balance: &mut Balance, kept: &Kept, whole: &[Statement], asset: Num) {
-    let side = if kept.from == asset {
-        MeterSide::From
-    } else {
-        MeterSide::To
-    };
-    let meter = match kept.what.meter() {
-        Some(meter) => Some(meter),
-        None => match whole[kept.what.number()].kind {
-            Kind::Metered { meter, .. } => Some(meter),
-            _ => None,
-        },
-    };
-    balance.add_side(side, meter == Some(side), kept.energy.into(), kept.co2.into());
-}
-
-fn sum(numbers: &[u32], kept: &[Kept], whole: &[Statement], asset: Num) -> Balance {
-    let mut balance = Balance::default();
-    for number in numbers {
-        add_to(&mut balance, &kept[*number as usize], whole, asset);
+impl Statements {
+    fn label(&mut self, label: &Label) -> usize {
+        let known = self.labels.iter().position(|known| known == label);
+        known.unwrap_or_else(|| {
+            self.labels.push(label.clone());
+            self.labels.len() - 1
+        })
     }
-    balance
+
+    /// A statement's digest. A settlement is hashed without being made.
+    fn digest(&self, number: u32, epoch: Epoch, names: &Table) -> Digest {
+        let kept = &self.kept[number as usize];
+        let Some(meter) = kept.what.meter() else {
+            return self.whole[kept.what.number()].digest();
+        };
+        let metered = Metered {
+            id: kept.id(),
+            from: names.name(kept.from),
+            to: names.name(kept.to),
+            epoch,
+            energy: kept.energy,
+            co2eq: kept.co2,
+            meter,
+            label: &self.labels[kept.what.number()],
+        };
+        metered.digest()
+    }
+
+    fn statement(&self, number: u32, epoch: Epoch, names: &Table) -> Statement {
+        let kept = &self.kept[number as usize];
+        let Some(meter) = kept.what.meter() else {
+            return self.whole[kept.what.number()].clone();
+        };
+        Statement {
+            id: kept.id(),
+            from: names.name(kept.from).clone(),
+            to: names.name(kept.to).clone(),
+            epoch,
+            // The router takes only rows that are in range.
+            energy: Wh::new(kept.energy).unwrap_or_default(),
+            co2eq: GramsCo2::new(kept.co2).unwrap_or_default(),
+            kind: Kind::Metered {
+                meter,
+                label: self.labels[kept.what.number()].clone(),
+            },
+        }
+    }
+
+    /// Adds a statement as `asset` sees it.
+    fn add_to(&self, balance: &mut Balance, number: u32, asset: Num) {
+        let kept = &self.kept[number as usize];
+        let side = if kept.from == asset {
+            MeterSide::From
+        } else {
+            MeterSide::To
+        };
+        let meter = match kept.what.meter() {
+            Some(meter) => Some(meter),
+            None => match self.whole[kept.what.number()].kind {
+                Kind::Metered { meter, .. } => Some(meter),
+                _ => None,
+            },
+        };
+        balance.add_side(side, meter == Some(side), kept.energy.into(), kept.co2.into());
+    }
+
+    fn sum(&self, numbers: &[u32], asset: Num) -> Balance {
+        let mut balance = Balance::default();
+        numbers
+            .iter()
+            .for_each(|number| self.add_to(&mut balance, *number, asset));
+        balance
+    }
 }

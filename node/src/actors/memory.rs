@@ -140,7 +140,10 @@ impl Memory {
                 let number = self.names.number(&asset);
                 self.book(epoch).approve(number, auditor);
             }
-            Step::Rows(rows) => self.book(rows.epoch).add_rows(&rows),
+            Step::Rows(rows) => {
+                let book = self.books.entry(rows.epoch).or_default();
+                book.add_rows(&rows, &self.names);
+            }
             Step::Settled { settlement, claim } => return self.settled(&settlement, &claim),
             Step::Book { asset, statement } => self.add(&asset, &statement),
             Step::Confirm {
@@ -301,24 +304,19 @@ impl Memory {
         let contradiction = |what: String| Finding::Contradiction(format!("seal of {asset}/{epoch}: {what}"));
         let rule = self.rule(&asset);
         let audit = self.audits.get(&asset).cloned().unwrap_or_default();
-        let mut contracts: Vec<(Contract, i128)> = self
+        let mut contracts: Vec<(&Contract, i128)> = self
             .contracts
             .get(&asset)
             .into_iter()
             .flat_map(BTreeMap::values)
             .filter(|owned| owned.contract.served_in(epoch))
-            .map(|owned| {
-                (
-                    owned.contract.clone(),
-                    owned.booked.get(&epoch).copied().unwrap_or(0),
-                )
-            })
+            .map(|owned| (&owned.contract, owned.booked.get(&epoch).copied().unwrap_or(0)))
             .collect();
         contracts.sort_by(|(a, _), (b, _)| (a.priority, &a.terms.id).cmp(&(b.priority, &b.terms.id)));
 
         let (cluster, names) = (self.cluster, self.names.clone());
         let number = names.number(&asset);
-        let book = self.book(epoch);
+        let book = self.books.entry(epoch).or_default();
         let approvals = audit.counting(&book.approvals(number));
         if approvals.len() < usize::try_from(audit.approvals).unwrap_or(usize::MAX) {
             return contradiction(format!(
@@ -329,10 +327,6 @@ impl Memory {
         }
         let past = book.past(number);
         let newest = past.map(|past| past.newest);
-        let mut frontier = past.map(|past| past.frontier.clone()).unwrap_or_default();
-        for digest in book.digests(number, epoch, &names) {
-            frontier.push(digest);
-        }
         let opening = Opening {
             cluster,
             asset: asset.clone(),
@@ -343,7 +337,7 @@ impl Memory {
             upstream_to: rule.upstream_to(),
             sealed: past.map(|past| past.sealed).unwrap_or_default(),
             open: book.open(number),
-            frontier,
+            frontier: book.frontier(number, epoch, &names),
             contracts,
             approvals,
             first: claim.first,

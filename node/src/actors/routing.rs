@@ -342,7 +342,7 @@ impl Routes {
 
     /// In the order in which the sealing did it, so that each partner's memory is at the same point when it
     /// confirms how it stood.
-    fn sealed(&mut self, place: u32, sealed: &Sealed, routed: &mut Routed) {
+    fn sealed(&mut self, place: u32, sealed: &Arc<Sealed>, routed: &mut Routed) {
         let (owner, epoch) = (&sealed.seal.asset, sealed.seal.epoch);
         if let Some(residual) = &sealed.residual {
             self.book(other(residual, owner), residual, routed);
@@ -371,7 +371,7 @@ impl Routes {
             owner,
             Step::Seal {
                 place,
-                claim: Arc::new(sealed.clone()),
+                claim: Arc::clone(sealed),
             },
             routed,
         );

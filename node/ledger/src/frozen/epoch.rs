@@ -126,7 +126,7 @@ impl FrozenEpoch {
             if book.statements.last().is_some_and(|last| last.id >= stored.id) {
                 return Err(inconsistent("statements"));
             }
-            book.push(stored);
+            book.put(stored);
         }
         let mut own: BTreeMap<u64, BTreeMap<u32, Digest>> = BTreeMap::new();
         let mut versions = Vec::new();

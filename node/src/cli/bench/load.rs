@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::Failure;
 use super::cluster::Cluster;
@@ -83,6 +83,32 @@ pub(super) struct Pace {
     pub(super) rounds: u64,
     /// How many epochs are sealed already, and how many more may be open at once.
     pub(super) ahead: Option<(watch::Receiver<u64>, u64)>,
+    /// At most so many settlements a second, evenly. Then latency counts from the moment a request was due, so that
+    /// those that couldn't be sent because others waited count too.
+    pub(super) tempo: Option<Tempo>,
+}
+
+/// An even rate, common to all clients.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tempo {
+    /// How many settlements a second, and when the next request is due; `None`: as fast as they go.
+    beat: Arc<Mutex<Option<(f64, Instant)>>>,
+}
+
+impl Tempo {
+    /// From now on so many settlements a second.
+    pub(super) fn set(&self, per_second: f64) {
+        *self.beat.lock() = Some((per_second, Instant::now()));
+    }
+
+    /// Takes the next turn, for so many settlements, which could not be sent before `ready`: when they are due.
+    fn turn(&self, settlements: usize, ready: Option<Instant>) -> Option<Instant> {
+        let mut beat = self.beat.lock();
+        let (per_second, next) = beat.as_mut()?;
+        let due = ready.map_or(*next, |ready| ready.max(*next));
+        *next = due + Duration::from_secs_f64(settlements as f64 / *per_second);
+        Some(due)
+    }
 }
 
 impl Default for Pace {
@@ -90,17 +116,31 @@ impl Default for Pace {
         Self {
             rounds: 1,
             ahead: None,
+            tempo: None,
         }
     }
 }
 
 impl Pace {
-    /// Waits until this epoch may be open, or until nobody seals any more.
-    async fn wait(&self, epoch: u64) {
+    /// Waits until this slice is due: until its epoch may be open (or nobody seals any more), and its turn comes.
+    /// Returns the moment from which its latency counts.
+    async fn wait(&self, slice: &Slice) -> Instant {
+        // A turn that came while the epoch could not be open yet is put off; one that came while all clients were busy is not.
+        let mut ready = None;
         if let Some((sealed, most)) = &self.ahead {
-            let near = |sealed: &u64| epoch < FIRST_EPOCH + sealed + most;
-            let _ = sealed.clone().wait_for(near).await;
+            let near = |sealed: &u64| slice.epoch < FIRST_EPOCH + sealed + most;
+            let mut sealed = sealed.clone();
+            if !near(&sealed.borrow()) {
+                let _ = sealed.wait_for(near).await;
+                ready = Some(Instant::now());
+            }
         }
+        let tempo = self.tempo.as_ref();
+        let due = tempo.and_then(|tempo| tempo.turn(slice.len, ready));
+        if let Some(due) = due {
+            sleep_until(due).await;
+        }
+        due.unwrap_or_else(Instant::now)
     }
 }
 
@@ -265,9 +305,8 @@ impl Shared {
         self.connect(me).await?;
         while !self.stop.load(Ordering::Relaxed) {
             let slice = self.schedule.next();
-            self.pace.wait(slice.epoch).await;
             let ask = self.encoder.encode(&self.population, &slice);
-            let begun = Instant::now();
+            let begun = self.pace.wait(&slice).await;
             match self.persist(me, &ask, &slice, &mut sent.pushed_back).await? {
                 Outcome::Acknowledged => {
                     let at = Instant::now();
@@ -415,5 +454,21 @@ mod tests {
             .flat_map(|epoch| an_epoch.iter().map(move |first| (epoch, *first)))
             .collect();
         assert_eq!(slices, expected);
+    }
+
+    #[tokio::test]
+    async fn turns_come_evenly_and_later_only_where_nothing_could_be_sent() {
+        let tempo = Tempo::default();
+        assert_eq!(tempo.turn(100, None), None, "without a rate there are no turns");
+        tempo.set(1_000.0);
+        let first = tempo.turn(100, None).expect("a turn");
+        let second = tempo.turn(50, None).expect("a turn");
+        assert_eq!(second - first, Duration::from_millis(100));
+        let ready = second + Duration::from_secs(7);
+        assert_eq!(tempo.turn(100, Some(ready)), Some(ready));
+        assert_eq!(
+            tempo.turn(100, Some(first)),
+            Some(ready + Duration::from_millis(100))
+        );
     }
 }

@@ -1,21 +1,22 @@
 //! Whether memory and restart follow what is open or what ever was: epoch after epoch settled, sealed and archived.
 //!
-//! Each meter reports a hundred times an epoch, so that history grows and sealing, whose cost goes with the assets,
-//! doesn't slow it down; an epoch begins when the one before is sealed.
+//! Each meter reports a hundred times an epoch, so that history grows; the next epoch begins while one is sealed. First as
+//! fast as it goes, when an acknowledgement waits for those before it, then at an even rate that the cluster can stand: how long
+//! acknowledgements wait for sealing, archiving and snapshots.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::super::super::Failure;
 use super::super::super::table::thousands;
 use super::super::check;
 use super::super::cluster::Cluster;
 use super::super::latency::Latencies;
-use super::super::load::{FIRST_EPOCH, Load, Pace, Plan};
+use super::super::load::{FIRST_EPOCH, Load, Pace, Plan, Sent, Tempo};
 use super::super::population::Population;
 use super::super::workload::{Sealer, prepare};
 use super::{Finding, memory};
@@ -26,9 +27,13 @@ const CLIENTS: usize = 4;
 const METERS: usize = 4_000;
 /// How often each reports in an epoch.
 const ROUNDS: u64 = 100;
-/// Epochs that may be open at once: with one, nothing is settled while something is sealed, so that acknowledgements wait
-/// for archiving and snapshots alone.
-const AHEAD: u64 = 1;
+/// Epochs that may be open at once.
+const AHEAD: u64 = 2;
+/// The even rate: the European Union's 300 million meters every quarter of an hour, but no more than half of what went.
+const EVEN_RATE: f64 = 333_333.0;
+/// How long it lasts, and from when on its acknowledgements count: those of requests that were under way before don't.
+const EVENLY: Duration = Duration::from_secs(30);
+const SETTLING: Duration = Duration::from_secs(1);
 /// Reads of archived epochs, each of another one.
 const READS: u64 = 50;
 /// Looks at memory and disk on the way.
@@ -41,11 +46,13 @@ pub(super) async fn run(dir: &Path, settlements: u64) -> Result<Finding, Failure
     let population = Arc::new(Population::grid(METERS, 0));
     prepare(&cluster.client, &population).await?;
     let sealer = Sealer::start(Arc::clone(&cluster.client));
+    let tempo = Tempo::default();
     let mut load = Load::start(Plan {
         complete: Some(sealer.epochs.clone()),
         pace: Pace {
             rounds: ROUNDS,
             ahead: Some((sealer.sealed.clone(), AHEAD)),
+            tempo: Some(tempo.clone()),
         },
         ..Plan::packed(&cluster, &population, BATCH, CLIENTS).await?
     });
@@ -66,14 +73,20 @@ pub(super) async fn run(dir: &Path, settlements: u64) -> Result<Finding, Failure
             "rss_bytes": rss, "stored_bytes": stored}),
         );
     }
+    let fast = load.acknowledged() as f64 / begun.elapsed().as_secs_f64();
+    let even_rate = EVEN_RATE.min(fast / 2.0);
+    let evenly = Instant::now();
+    tempo.set(even_rate);
+    tokio::select! {
+        () = sleep(EVENLY) => {}
+        failure = load.failed() => return Err(failure),
+    }
     let seals = sealer.stop().await?;
     load.expect_silence();
     let killed = Instant::now();
     let restart = cluster.crash().await?;
     let sent = load.stop().await?;
-    let mut acks = Latencies::default();
-    let in_time = sent.acknowledged.iter().filter(|one| one.at < killed);
-    in_time.for_each(|one| acks.add(one.took));
+    let (fast_acks, even_acks) = (acks(&sent, begun, evenly), acks(&sent, evenly + SETTLING, killed));
     let (rss, peak) = (cluster.rss()?, cluster.peak_rss()?);
 
     let mut reads = Latencies::default();
@@ -93,22 +106,29 @@ pub(super) async fn run(dir: &Path, settlements: u64) -> Result<Finding, Failure
     cluster.agreed().await?;
     cluster.discard().await?;
     let (p50, most) = (reads.at(0.5), reads.at(1.0));
-    let [ack_p50, ack_p99, ack_p999, ack_most] = [0.5, 0.99, 0.999, 1.0].map(|share| acks.at(share));
+    let [ack_p50, ack_p99, ack_p999, ack_most] = fast_acks;
+    let [even_p50, even_p99, even_p999, even_most] = even_acks;
+    let ms = |micros: [u64; 4]| {
+        let [p50, p99, p999, most] = micros.map(|micros| micros as f64 / 1_000.0);
+        format!("{p50:.1} / {p99:.1} / {p999:.1} / {most:.1} ms")
+    };
     Ok(Finding {
         json: json!({"settlements": sent.settlements(), "epochs_sealed": seals.epochs.len(), "looks": looks,
             "restart_s": restart.as_secs_f64(), "rss_after_restart_bytes": rss, "peak_rss_after_restart_bytes": peak,
             "ack_p50_us": ack_p50, "ack_p99_us": ack_p99, "ack_p999_us": ack_p999, "ack_most_us": ack_most,
+            "even_rate": even_rate.round(), "even_ack_p50_us": even_p50, "even_ack_p99_us": even_p99,
+            "even_ack_p999_us": even_p999, "even_ack_most_us": even_most,
             "old_read_p50_us": p50, "old_read_most_us": most, "compared": checked.compared}),
         text: format!(
-            "{} settlements, {} epochs sealed, acknowledged in {:.1} / {:.1} / {:.1} / {:.1} ms (p50 / p99 / p99.9 / most); \
+            "{} settlements, {} epochs sealed; at {} a second acknowledged in {} (p50 / p99 / p99.9 / most), evenly at {} in {}; \
              ready {:.1} s after kill -9 of all, then {} MiB resident; a balance of \
              an old epoch is read in {:.1} / {:.1} ms (p50 / most); {} statements compared",
             thousands(sent.settlements().into()),
             seals.epochs.len(),
-            ack_p50 as f64 / 1_000.0,
-            ack_p99 as f64 / 1_000.0,
-            ack_p999 as f64 / 1_000.0,
-            ack_most as f64 / 1_000.0,
+            thousands(fast.round() as i128),
+            ms(fast_acks),
+            thousands(even_rate.round() as i128),
+            ms(even_acks),
             restart.as_secs_f64(),
             rss >> 20,
             p50 as f64 / 1_000.0,
@@ -116,4 +136,15 @@ pub(super) async fn run(dir: &Path, settlements: u64) -> Result<Finding, Failure
             thousands(checked.compared.into())
         ),
     })
+}
+
+/// How long acknowledgements between two moments took, in microseconds: p50, p99, p99.9 and most.
+fn acks(sent: &Sent, from: Instant, to: Instant) -> [u64; 4] {
+    let mut acks = Latencies::default();
+    let within = sent
+        .acknowledged
+        .iter()
+        .filter(|one| one.at >= from && one.at < to);
+    within.for_each(|one| acks.add(one.took));
+    [0.5, 0.99, 0.999, 1.0].map(|share| acks.at(share))
 }
