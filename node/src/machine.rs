@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use crate::actors::{Fed, Origin};
 use crate::alarm::Alarms;
 use crate::archive::{Archive, attachment};
-use crate::gateway::{Receipt, Waiters, sign_envelope};
+use crate::gateway::{Receipt, Told, Waiters, sign_envelope};
 
 /// Blocks of which contradicting signatures are counted.
 const CONTRADICTED: usize = 1024;
@@ -79,8 +79,17 @@ impl Machine {
         };
         self.check_genesis(&entry, &applied);
         self.check_attestations(ledger, &applied);
-        for (position, answer) in (0..).zip(&applied.answers) {
-            self.waiters.deliver(&answer.envelope, || Receipt {
+        let envelopes = match &entry.body {
+            Body::Envelopes { envelopes } => &envelopes[..],
+            Body::Genesis { .. } | Body::Attestations { .. } | Body::Tick {} => &[],
+        };
+        for ((position, answer), envelope) in (0..).zip(&applied.answers).zip(envelopes) {
+            let told = Told {
+                envelope: &answer.envelope,
+                signature: Some(&envelope.signature),
+                action: answer.let_in.then_some(&answer.action),
+            };
+            self.waiters.deliver(&told, || Receipt {
                 index,
                 position,
                 outcome: answer.outcome.clone(),
@@ -222,7 +231,7 @@ impl StateMachine for Machine {
         *ledger = restored;
         // Entries that the snapshot skipped may hold what someone here waits for.
         for envelope in self.waiters.pending() {
-            if let Some(outcome) = ledger.remembered(&envelope) {
+            if let Some((action, outcome)) = ledger.remembered(&envelope) {
                 let receipt = Receipt {
                     index: outcome.index().unwrap_or(index),
                     position: 0,
@@ -230,7 +239,12 @@ impl StateMachine for Machine {
                     duplicate: true,
                     now: ledger.now(),
                 };
-                self.waiters.deliver(&envelope, || receipt);
+                let told = Told {
+                    envelope: &envelope,
+                    signature: None,
+                    action: Some(&action),
+                };
+                self.waiters.deliver(&told, || receipt);
             }
         }
         self.feed(Fed::Restored(origin));

@@ -74,7 +74,7 @@ impl Subject for Product {
             signer: PublicKey(*signer),
             nonce: *nonce,
         };
-        self.0.remembered(&id).map(|known| format!("{known:?}"))
+        self.0.remembered(&id).map(|(_, known)| format!("{known:?}"))
     }
 
     fn difference(&self, other: &Self) -> Option<String> {

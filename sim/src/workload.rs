@@ -12,9 +12,11 @@
 
 mod client;
 mod community;
+mod crowd;
 mod mix;
 mod questions;
 pub mod roster;
+mod trade;
 mod week;
 mod work;
 
@@ -46,6 +48,9 @@ const ROOT: &str = "eaf_generic_balancegroup";
 const LATE_EPOCHS: u64 = 3;
 /// `timing.request_ms` of the simulated cluster (the default), and a little for what is on its way.
 const PATIENCE: Duration = Duration::from_secs(12);
+
+/// How many may settle at once in the name of one client.
+const CROWD: usize = 8;
 
 /// How the clients behave.
 #[derive(Clone, Debug)]
@@ -106,6 +111,7 @@ pub async fn run(
         rng: Rng::fork(options.seed, &format!("client {name}")),
         http: Http::new(Arc::clone(&network)),
         second: Http::new(Arc::clone(&network)),
+        crowd: (0..CROWD).map(|_| Http::new(Arc::clone(&network))).collect(),
         time: time.clone(),
         roster: Arc::clone(&options.roster),
         mix: options.mix,

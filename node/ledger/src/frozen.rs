@@ -293,7 +293,14 @@ impl Ledger {
         };
         for envelope in envelopes {
             match &envelope.action {
-                Action::Settle { settlements } => settlements.iter().for_each(|s| touch(s.epoch)),
+                Action::Settle { settlements } => {
+                    for settlement in settlements {
+                        touch(settlement.epoch);
+                        let back = settlement.autoseal;
+                        back.and_then(|back| settlement.epoch.earlier(back))
+                            .map(&mut touch);
+                    }
+                }
                 Action::SettleRoster { batch } => touch(batch.epoch),
                 Action::Seal { epoch, .. }
                 | Action::Correct { epoch, .. }

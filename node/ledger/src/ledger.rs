@@ -88,6 +88,10 @@ pub struct Applied {
 pub struct Answer {
     /// Which envelope.
     pub envelope: EnvelopeRef,
+    /// The digest of what it asked for.
+    pub action: Digest,
+    /// Whether it was let in: if not, the refusal is this very envelope's and says nothing of another with the same name.
+    pub let_in: bool,
     /// What it got.
     pub outcome: Outcome,
     /// Whether it is a retry that did nothing and got the first one's outcome.
@@ -233,9 +237,9 @@ impl Ledger {
     fn answer(&mut self, work: &mut Work, envelope: &Envelope) {
         let id = envelope.id();
         let action = envelope.action_digest();
-        let (outcome, duplicate) = match self.admit(envelope, action) {
-            Err(refusal) => (refusal.into(), false),
-            Ok(Some(first)) => (first, true),
+        let (outcome, duplicate, let_in) = match self.admit(envelope, action) {
+            Err(refusal) => (refusal.into(), false, false),
+            Ok(Some(first)) => (first, true, true),
             Ok(None) => {
                 let outcome = self.execute(work, envelope).unwrap_or_else(Outcome::from);
                 let remembered = Remembered {
@@ -244,7 +248,7 @@ impl Ledger {
                     outcome: outcome.clone(),
                 };
                 self.nonces.remember(id, remembered);
-                (outcome, false)
+                (outcome, false, true)
             }
         };
         work.record(0, |out| {
@@ -255,6 +259,8 @@ impl Ledger {
         });
         work.applied.answers.push(Answer {
             envelope: id,
+            action,
+            let_in,
             outcome,
             duplicate,
         });

@@ -79,12 +79,10 @@ impl NonceTable {
 }
 
 impl Ledger {
-    /// What an envelope was answered, while its nonce is remembered.
-    pub fn remembered(&self, id: &EnvelopeRef) -> Option<&Outcome> {
-        self.nonces
-            .entries()
-            .get(id)
-            .map(|remembered| &remembered.outcome)
+    /// What was asked under an envelope's name, by its digest, and what it was answered; while that is remembered.
+    pub fn remembered(&self, id: &EnvelopeRef) -> Option<(Digest, &Outcome)> {
+        let known = self.nonces.entries().get(id)?;
+        Some((known.action, &known.outcome))
     }
 
     /// Whether an envelope would be let in at the ledger's present time, were it not a retry: what a node checks before it

@@ -111,7 +111,7 @@ fn history(choices: &[(u8, u8, u8)]) -> Cluster {
     for (what, a, b) in choices {
         let (x, y, epoch) = (a % 6, b % 6, u64::from(b / 6 % 5));
         let line = match what % 16 {
-            0..=3 => format!("settle a{x} {epoch} {a} co2={b}, a{y} {epoch} {b} auto=0"),
+            0..=3 => format!("settle a{x} {epoch} {a} co2={b}, a{y} {epoch} {b} auto={}", b % 4),
             4 => format!("rule a{} from=a{} to=a{}", x + 1, x / 2, x / 3),
             5 => format!("contract k{} a{x}->a{y} {a} price=7", b % 4),
             6 => format!("contract k{} a{x}<-a{y} {a} matched min={b} total=300", b % 4),

@@ -40,7 +40,7 @@ pub(crate) use batcher::{Batcher, NotProposed, Offer};
 pub(crate) use merging::Merging;
 pub(crate) use orders::Given;
 pub(crate) use peers::Peers;
-pub(crate) use waiters::{Place, Waiters};
+pub(crate) use waiters::{Place, Told, Waiters};
 
 use crate::alarm::Alarms;
 use crate::archive::{Archive, ArchiveStatus};
@@ -163,8 +163,8 @@ impl Gateway {
                 retry_after: Duration::from_secs(1),
             });
         }
-        let mut waiter = inner.waiters.register(envelope.id());
         let bytes = Bytes::from(envelope.to_bytes());
+        let mut waiter = inner.waiters.register(&envelope, bytes.clone());
         // Until an offer was made whose fate isn't certain, giving up is without effect.
         let mut uncertain = false;
         let mut pause = Duration::from_millis(10);

@@ -1,14 +1,18 @@
 //! Who waits for which envelope's outcome on this node.
 //!
 //! An answer leaves only after the entry was applied *here*: the state machine hands every outcome to this
-//! table, which knows whether someone is waiting. Requests are bounded by places; one that was merged with others
+//! table, which knows whether someone is waiting. Two requests may bear one name, `(signer, nonce)`: a retry, which gets what
+//! the first one got, and a mistake or a forgery, which must not. So a request is handed what its very own envelope was
+//! told, and what another of its name was told only if that asked for the same and was let in. Requests are bounded by places; one that was merged with others
 //! has a place of its own and no registration. Who has a place is never dropped for a newcomer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ledger::EnvelopeRef;
+use bytes::Bytes;
+use ledger::canonical::Canonical as _;
+use ledger::{Digest, Envelope, EnvelopeRef, Signature};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -25,8 +29,37 @@ pub(crate) struct Waiters {
 #[derive(Debug, Default)]
 struct Table {
     /// By envelope; the number tells registrations of one envelope apart.
-    waiting: BTreeMap<EnvelopeRef, BTreeMap<u64, oneshot::Sender<Receipt>>>,
+    waiting: BTreeMap<EnvelopeRef, BTreeMap<u64, Waiting>>,
     next: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    signature: Signature,
+    /// The whole envelope.
+    bytes: Bytes,
+    receipt: oneshot::Sender<Receipt>,
+}
+
+impl Waiting {
+    fn is_told(&self, told: &Told<'_>) -> bool {
+        // Seldom more than this one.
+        told.signature == Some(&self.signature)
+            || told.action.is_some_and(|action| {
+                Envelope::from_bytes(&self.bytes).is_ok_and(|ours| ours.action_digest() == *action)
+            })
+    }
+}
+
+/// Whom an outcome concerns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told<'a> {
+    /// The name.
+    pub(crate) envelope: &'a EnvelopeRef,
+    /// Whoever waits for the envelope with this signature.
+    pub(crate) signature: Option<&'a Signature>,
+    /// Whoever asked for the action with this digest.
+    pub(crate) action: Option<&'a Digest>,
 }
 
 /// One request under way. Dropping it makes room for another.
@@ -61,13 +94,19 @@ impl Waiters {
         (taken < self.limit).then_some(place)
     }
 
-    /// Waits for an envelope. Several may wait for one envelope: retries.
-    pub(crate) fn register(self: &Arc<Self>, envelope: EnvelopeRef) -> Waiter {
+    /// Waits for an envelope, whose bytes these are. Several may wait under one name: retries.
+    pub(crate) fn register(self: &Arc<Self>, envelope: &Envelope, bytes: Bytes) -> Waiter {
         let (sender, receipt) = oneshot::channel();
+        let waiting = Waiting {
+            signature: envelope.signature,
+            bytes,
+            receipt: sender,
+        };
+        let envelope = envelope.id();
         let mut table = self.table.lock();
         let number = table.next;
         table.next += 1;
-        table.waiting.entry(envelope).or_default().insert(number, sender);
+        table.waiting.entry(envelope).or_default().insert(number, waiting);
         Waiter {
             waiters: Arc::clone(self),
             envelope,
@@ -76,26 +115,37 @@ impl Waiters {
         }
     }
 
-    /// Hands an outcome to all who wait for it. `receipt` is made only if someone does.
-    pub(crate) fn deliver(&self, envelope: &EnvelopeRef, receipt: impl FnOnce() -> Receipt) {
-        let senders = {
+    /// Hands an outcome to all whom it concerns. `receipt` is made only if someone waits.
+    pub(crate) fn deliver(&self, told: &Told<'_>, receipt: impl FnOnce() -> Receipt) {
+        let concerned = {
             let mut table = self.table.lock();
-            let mut whose = *envelope;
-            if planted!("answers-taken-in-order") && table.waiting.contains_key(envelope) {
+            let mut whose = *told.envelope;
+            if planted!("answers-taken-in-order") && table.waiting.contains_key(&whose) {
                 // Whoever has waited longest comes first.
-                let first = |senders: &BTreeMap<u64, _>| senders.keys().next().copied();
-                let oldest = table.waiting.iter().min_by_key(|(_, senders)| first(senders));
+                let first = |waiting: &BTreeMap<u64, _>| waiting.keys().next().copied();
+                let oldest = table.waiting.iter().min_by_key(|(_, waiting)| first(waiting));
                 whose = oldest.map_or(whose, |(oldest, _)| *oldest);
             }
-            table.waiting.remove(&whose)
+            let Some(waiting) = table.waiting.get_mut(&whose) else {
+                return;
+            };
+            let anyone = planted!("answers-taken-in-order");
+            let concerned: Vec<Waiting> = waiting
+                .extract_if(.., |_, waiting| anyone || waiting.is_told(told))
+                .map(|(_, waiting)| waiting)
+                .collect();
+            if waiting.is_empty() {
+                table.waiting.remove(&whose);
+            }
+            concerned
         };
-        let Some(senders) = senders else {
+        if concerned.is_empty() {
             return;
-        };
+        }
         let receipt = receipt();
-        for sender in senders.into_values() {
+        for waiting in concerned {
             // A waiter that gave up meanwhile is no failure.
-            let _ = sender.send(receipt.clone());
+            let _ = waiting.receipt.send(receipt.clone());
         }
     }
 
@@ -144,5 +194,57 @@ mod tests {
         assert_eq!(waiters.len(), 2);
         drop((second, third));
         assert_eq!(waiters.len(), 0);
+    }
+
+    /// A request of this name and until this time.
+    fn envelope(seals: u64, not_after: u64) -> Envelope {
+        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+        let action = ledger::Action::SealEpoch {
+            epoch: ledger::Epoch::new(seals).expect("an epoch"),
+            under: None,
+        };
+        let not_after = ledger::Timestamp::new(not_after).expect("a time");
+        super::super::sign_envelope(&key, Digest::ZERO, [1; 16], not_after, action)
+    }
+
+    #[test]
+    fn nobody_is_told_what_became_of_another_request_of_the_same_name() {
+        let waiters = Waiters::new(9);
+        let wait = |envelope: &Envelope| waiters.register(envelope, envelope.to_bytes().into());
+        let (first, retry, other) = (envelope(5, 100), envelope(5, 200), envelope(6, 100));
+        assert!(first.id() == retry.id() && first.id() == other.id());
+        let receipt = |index| Receipt {
+            index,
+            position: 0,
+            outcome: ledger::Refusal::NonceReused {}.into(),
+            duplicate: false,
+            now: ledger::Timestamp::ZERO,
+        };
+        let tell = |envelope: &Envelope, let_in: bool, index| {
+            let (id, action) = (envelope.id(), envelope.action_digest());
+            let told = Told {
+                envelope: &id,
+                signature: Some(&envelope.signature),
+                action: let_in.then_some(&action),
+            };
+            waiters.deliver(&told, || receipt(index));
+        };
+        let index = |waiter: &mut Waiter| waiter.receipt.try_recv().ok().map(|receipt| receipt.index);
+
+        let (mut a, mut b, mut c) = (wait(&first), wait(&retry), wait(&other));
+        tell(&first, false, 1);
+        assert_eq!(
+            [index(&mut a), index(&mut b), index(&mut c)],
+            [Some(1), None, None]
+        );
+        let mut a = wait(&first);
+        tell(&retry, true, 2);
+        assert_eq!(
+            [index(&mut a), index(&mut b), index(&mut c)],
+            [Some(2), Some(2), None]
+        );
+        tell(&other, false, 3);
+        assert_eq!(index(&mut c), Some(3));
+        assert!(waiters.pending().is_empty());
     }
 }

@@ -31,8 +31,10 @@ pub enum Outcome {
 /// Something a client wanted.
 #[derive(Clone, Debug)]
 pub struct Operation {
-    /// Its idempotency key: whoever retries it uses the same.
+    /// What it is called, and its idempotency key: whoever retries it uses the same.
     pub key: String,
+    /// Whether that was told to the cluster. If not, it was asked once, and only what it settles can be told again.
+    pub keyed: bool,
     /// `service.action`.
     pub action: String,
     /// Its parameters.

@@ -38,7 +38,7 @@ pub fn check<S>(history: &History, judgement: &Judgement<S>) -> Vec<(u64, &'stat
         done.entry(*nonce).or_default().push((*index, code.as_deref()));
     }
     let mut found = Vec::new();
-    for operation in &history.operations {
+    for operation in history.operations.iter().filter(|operation| operation.keyed) {
         let first = done.get(&nonce(&operation.key)).map_or(&[][..], Vec::as_slice);
         let wrong = match (&operation.outcome, first) {
             (_, [_, _, ..]) => Some(("exactly once", "was done more than once")),

@@ -82,6 +82,8 @@ struct Work {
     read: u64,
     large: u64,
     week: u64,
+    approve: u64,
+    crowd: u64,
 }
 
 /// Reads a file.
@@ -161,10 +163,14 @@ pub fn parse(file: &str, text: &str) -> Result<Case, CaseError> {
                 read,
                 large,
                 week,
+                approve,
+                crowd,
             } = work.get_ref();
-            let weights = [settle, seal, seal_epoch, correct, trade, read, large, week];
+            let weights = [
+                settle, seal, seal_epoch, correct, trade, read, large, week, approve, crowd,
+            ];
             if weights.iter().all(|weight| *weight == 0) || weights.iter().any(|weight| *weight > 1_000) {
-                let what = "expected weights up to 1000, at least one of settle, seal, seal_epoch, correct, trade, read, large, week above 0";
+                let what = "expected weights up to 1000, at least one of settle, seal, seal_epoch, correct, trade, read, large, week, approve, crowd above 0";
                 return Err(wrong(work.span().start, what.to_owned()));
             }
             Mix {
@@ -176,6 +182,8 @@ pub fn parse(file: &str, text: &str) -> Result<Case, CaseError> {
                 read,
                 large,
                 week,
+                approve,
+                crowd,
             }
         }
     };

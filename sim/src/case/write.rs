@@ -56,12 +56,14 @@ impl Case {
                 read,
                 large,
                 week,
+                approve,
+                crowd,
             } = self.mix;
             line(format_args!(
                 "\n[workload]\nsettle = {settle}\nseal = {seal}\nseal_epoch = {seal_epoch}"
             ));
             line(format_args!(
-                "correct = {correct}\ntrade = {trade}\nread = {read}\nlarge = {large}\nweek = {week}"
+                "correct = {correct}\ntrade = {trade}\nread = {read}\nlarge = {large}\nweek = {week}\napprove = {approve}\ncrowd = {crowd}"
             ));
         }
         for (at, fault) in &self.steps {

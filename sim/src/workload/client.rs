@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::community::Community;
 use super::mix::Mix;
@@ -27,6 +27,8 @@ pub(super) struct Client {
     pub(super) http: Http,
     /// Connections of their own, for what is sent twice at once.
     pub(super) second: Http,
+    /// Connections of those who settle at once.
+    pub(super) crowd: Vec<Http>,
     pub(super) time: Time,
     pub(super) roster: roster::Shared,
     pub(super) mix: Mix,
@@ -105,8 +107,14 @@ impl Client {
                         if attempt > 0 {
                             self.history.lock().count("answered by a retry");
                         }
+                        if let [settled] = &settles[..] {
+                            self.note_other(node, settled, &answer);
+                        }
                         if self.rng.chance(PerMillion::percent(10)) {
                             self.repeat(action, &key, &body, &answer).await;
+                        }
+                        if outcome == Outcome::Done && self.rng.chance(PerMillion::percent(5)) {
+                            self.use_again(&key).await;
                         }
                         break;
                     }
@@ -129,6 +137,7 @@ impl Client {
         });
         history.operations.push(Operation {
             key,
+            keyed: true,
             action: action.to_owned(),
             body,
             settles,
@@ -153,6 +162,42 @@ impl Client {
             self.history.lock().count("repeated");
         }
         self.same(action, key, first, node, &again);
+    }
+
+    /// Uses the key of an operation that was done for something else, which must be refused.
+    async fn use_again(&mut self, key: &str) {
+        let (node, action) = (self.any_node(), "balancing.addSettlement");
+        let meter = &self.community.meters[0].id;
+        let body = json!({"meterId": meter, "epoch": self.epoch(), "consumption": 1, "label": format!("{key}-again")});
+        let answer = self
+            .http
+            .call(node, action, Some(key), &body, Duration::from_secs(2))
+            .await;
+        let Ok(answer) = answer else { return };
+        self.note_odd(action, node, &answer);
+        let told = judge(&answer);
+        trace::record(format_args!("{key}, used for something else, hears {answer}"));
+        match told {
+            Outcome::Unknown => {}
+            Outcome::Refused(_, code) if code == "nonce_reused" => {
+                self.history
+                    .lock()
+                    .count("a key used for something else, refused");
+            }
+            Outcome::Done | Outcome::Refused(..) => {
+                let what = format!("n{node} lets the key {key} be used for something else: {told:?}");
+                self.history.lock().oddities.push((self.time.now_ms(), what));
+            }
+        }
+    }
+
+    /// Notes an answer to a single settlement that shows another's statement.
+    pub(super) fn note_other(&self, node: u64, settled: &Reported, answer: &Answer) {
+        let statement = &answer.body["statement"];
+        if answer.status == 200 && !statement.is_null() && statement["label"] != *settled.label {
+            let what = format!("n{node} answers {settled:?} with {statement}");
+            self.history.lock().oddities.push((self.time.now_ms(), what));
+        }
     }
 
     /// Notes two answers to one operation: they must be the same, as far as they say what became of it.
@@ -197,7 +242,10 @@ impl Client {
             })
         };
         let all = body["seals"].as_array().into_iter().flatten();
-        let seals: Vec<SealSeen> = one(body).into_iter().chain(all.filter_map(one)).collect();
+        let auto = body["autoseals"].as_array().into_iter().flatten();
+        let auto = auto.chain([&body["autoseal"]]);
+        let seals = one(body).into_iter().chain(all.filter_map(one));
+        let seals: Vec<SealSeen> = seals.chain(auto.filter_map(one)).collect();
         for seal in &seals {
             timeline::note(What::Sealed(seal.asset.clone(), seal.epoch, seal.version));
         }
@@ -206,7 +254,13 @@ impl Client {
 }
 
 /// Notes a request for the timeline.
-fn draw_attempt(key: &str, node: u64, action: &str, asked_ms: u64, answer: &Result<Answer, Silence>) {
+pub(super) fn draw_attempt(
+    key: &str,
+    node: u64,
+    action: &str,
+    asked_ms: u64,
+    answer: &Result<Answer, Silence>,
+) {
     let heard = match answer {
         Err(_) => Heard::Silence,
         Ok(answer) => match judge(answer) {

@@ -17,6 +17,8 @@ pub(super) struct Community {
     pub(super) upserts: Vec<Value>,
     /// Parameters of `contract.add`.
     pub(super) contracts: Vec<Value>,
+    /// Assets whose seals an auditor must approve. They come from the meters and the balancing groups.
+    pub(super) audited: Vec<String>,
     /// The community week, where it is settled.
     pub(super) week: Option<Week>,
 }
@@ -44,6 +46,7 @@ impl Community {
             assets: Vec::new(),
             upserts: vec![json!({"assetId": "district", "type": "balance"})],
             contracts: Vec::new(),
+            audited: Vec::new(),
             week: None,
         };
         for street in ["east", "west"] {
@@ -75,6 +78,14 @@ impl Community {
             // The order of their names is not that in which they come.
             let contract = community.draw_contract(rng, (7 * n + 3) % 10);
             community.contracts.extend(contract);
+        }
+        if rng.chance(PerMillion::percent(50)) {
+            community.audited.push(rng.pick(&community.meters).id.clone());
+            let groups = ["east", "west", "district"];
+            community.audited.extend(
+                rng.chance(PerMillion::percent(50))
+                    .then(|| (*rng.pick(&groups)).to_owned()),
+            );
         }
         community
     }
@@ -109,14 +120,20 @@ impl Community {
             "delivery": rng.pick(&["as_available", "matched", "firm"]),
             "price": rng.within(0..=300_000),
         });
-        if rng.chance(PerMillion::percent(25)) {
-            contract["load_min"] = json!(rng.within(0..=200));
+        match rng.below(8) {
+            0 | 1 => contract["load_min"] = json!(rng.within(0..=200)),
+            // All or nothing: the most that it books is the least as well.
+            2 => contract["load_min"] = contract["energy"].clone(),
+            3 => contract["load_max"] = json!(rng.within(0..=500)),
+            4 => contract["valid_from"] = json!(FIRST_EPOCH + rng.within(0..=6)),
+            5 => contract["status"] = json!("proposed"),
+            _ => {}
         }
         if rng.chance(PerMillion::percent(25)) {
             contract["energy_total"] = json!(rng.within(100..=5_000));
         }
         if rng.chance(PerMillion::percent(25)) {
-            contract["valid_until"] = json!(FIRST_EPOCH + rng.within(2..=10));
+            contract["valid_until"] = json!(FIRST_EPOCH + rng.within(6..=14));
         }
         Some(contract)
     }

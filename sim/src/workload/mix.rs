@@ -21,6 +21,10 @@ pub struct Mix {
     pub large: u64,
     /// Quarter-hours of the community week, 170 meters each.
     pub week: u64,
+    /// Auditors' approvals.
+    pub approve: u64,
+    /// Many small settlements at once, without keys.
+    pub crowd: u64,
 }
 
 impl Default for Mix {
@@ -34,6 +38,8 @@ impl Default for Mix {
             read: 12,
             large: 0,
             week: 0,
+            approve: 4,
+            crowd: 3,
         }
     }
 }
@@ -63,6 +69,8 @@ impl Mix {
             self.read,
             self.large,
             self.week,
+            self.approve,
+            self.crowd,
         ];
         let mut n = rng.below(weights.iter().sum());
         let place = weights.iter().position(|weight| {

@@ -1,4 +1,5 @@
-//! What clients do all day: settle, trade, seal, correct and read.
+//! What clients do all day: settle, seal, correct and read. How they trade is in [`super::trade`], how many of them
+//! settle at once in [`super::crowd`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,10 @@ impl Client {
         let ids: Vec<&str> = community.meters.iter().map(|meter| meter.id.as_str()).collect();
         let roster = json!({ "meters": ids });
         let roster = std::iter::once(("balancing.addRoster", &roster));
-        for (action, body) in upserts.chain(contracts).chain(roster) {
+        let rule = |asset| json!({"assetId": asset, "approvals": 1});
+        let rules: Vec<Value> = community.audited.iter().map(rule).collect();
+        let rules = rules.iter().map(|body| ("audit.setRule", body));
+        for (action, body) in upserts.chain(contracts).chain(roster).chain(rules) {
             while self.operate(action, body.clone(), Vec::new()).await == Outcome::Unknown {}
         }
     }
@@ -40,7 +44,9 @@ impl Client {
                 4 => self.trade().await,
                 5 => self.read().await,
                 6 => self.settle_many().await,
-                _ => self.settle_week().await,
+                7 => self.settle_week().await,
+                8 => self.approve().await,
+                _ => self.settle_in_a_crowd().await,
             }
         }
     }
@@ -137,10 +143,12 @@ impl Client {
     async fn report(&mut self, settles: Vec<Reported>) -> Outcome {
         let mut body: Vec<Value> = Vec::new();
         for s in &settles {
-            let co2 = co2(&mut self.rng);
-            body.push(json!({
-                "meterId": s.meter, "epoch": s.epoch, "consumption": s.consumption, "label": s.label, "co2eq": co2,
-            }));
+            let mut settlement = settlement(&mut self.rng, s);
+            if settles.len() <= 12 && self.rng.chance(PerMillion::percent(8)) {
+                // Nobody else will seal what was long ago; what is now may go on for a while.
+                settlement["autoseal"] = json!(self.rng.below(LATE_EPOCHS + 1));
+            }
+            body.push(settlement);
         }
         if body.len() > 1 && self.rng.chance(PerMillion::percent(5)) {
             // The whole batch must be refused for this one.
@@ -174,38 +182,6 @@ impl Client {
             body["brief"] = json!(true);
         }
         self.operate("balancing.sealEpoch", body, Vec::new()).await;
-    }
-
-    /// Contracts come, pause, go on and go, and change places.
-    async fn trade(&mut self) {
-        let community = Arc::clone(&self.community);
-        let any = |client: &mut Client| match community.contracts.is_empty() {
-            true => Value::Null,
-            false => client.rng.pick(&community.contracts)["contractId"].clone(),
-        };
-        match self.rng.below(5) {
-            0 => {
-                let n = 1_000 + self.rng.below(1_000_000);
-                if let Some(body) = community.draw_contract(&mut self.rng, n) {
-                    self.operate("contract.add", body, Vec::new()).await;
-                }
-            }
-            1 => {
-                let contract = any(self);
-                self.operate("contract.suspend", json!({"contractId": contract}), Vec::new())
-                    .await;
-            }
-            2 | 3 => {
-                let contract = any(self);
-                self.operate("contract.activate", json!({"contractId": contract}), Vec::new())
-                    .await;
-            }
-            _ => {
-                let contract = any(self);
-                self.operate("contract.cancel", json!({"contractId": contract}), Vec::new())
-                    .await;
-            }
-        }
     }
 
     /// A read of a journal, mostly a linearizable one.
@@ -243,8 +219,15 @@ impl Client {
     }
 }
 
+/// The parameters of a settlement.
+pub(super) fn settlement(rng: &mut Rng, s: &Reported) -> Value {
+    json!({
+        "meterId": s.meter, "epoch": s.epoch, "consumption": s.consumption, "label": s.label, "co2eq": co2(rng),
+    })
+}
+
 /// Watt-hours. Mostly little ones, which divide badly, so that rounding shows; now and then as many as there may be.
-fn amount(rng: &mut Rng, produces: bool) -> i64 {
+pub(super) fn amount(rng: &mut Rng, produces: bool) -> i64 {
     let most = *rng.pick(&[40, 40, 40, 300, 300, 300, 3_000, 3_000, 3_000, MOST]);
     let amount = i64::try_from(rng.within(0..=most)).unwrap_or(0);
     let usual = !rng.chance(PerMillion::percent(10));

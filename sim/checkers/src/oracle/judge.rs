@@ -243,11 +243,19 @@ impl<S: Subject> Judgement<S> {
             {
                 self.count("an asset held back");
             }
+            match &answered.answer {
+                Answer::Approved(_) => self.count("an approval"),
+                Answer::Settled(autoseals) if autoseals.iter().any(Result::is_ok) => {
+                    self.count("a seal made by a settlement");
+                }
+                _ => {}
+            }
             match answered.answer.code() {
                 Some("expired") => self.count("an expired envelope"),
                 Some("nonce_reused") => self.count("a nonce used twice"),
                 Some("bad_signature" | "unknown_signer") => self.count("a forged envelope"),
                 Some("already_sealed") => self.count("a seal made twice, refused"),
+                Some("approval_missing") => self.count("a seal refused: approval missing"),
                 Some("downstream_open") => self.count("a seal refused: downstream open"),
                 _ => {}
             }

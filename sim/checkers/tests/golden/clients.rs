@@ -66,6 +66,7 @@ fn shown() -> Shown {
 fn settle(n: u64, asked_ms: u64, outcome: Outcome) -> Operation {
     Operation {
         key: format!("c1-{n}"),
+        keyed: true,
         action: "balancing.addSettlement".into(),
         body: Value::Null,
         settles: vec![Reported {

@@ -14,6 +14,7 @@ fn write(label: &str, asked_ms: u64, ended_ms: u64, outcome: Outcome) -> Operati
     });
     Operation {
         key: label.into(),
+        keyed: true,
         action: "balancing.addSettlement".into(),
         body: Value::Null,
         settles: settles.collect(),

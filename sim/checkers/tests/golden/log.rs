@@ -177,6 +177,7 @@ impl Fixture {
     pub(super) fn history(&self) -> History {
         let operation = |key: &str, outcome: Told| Operation {
             key: key.into(),
+            keyed: true,
             action: "x".into(),
             body: Value::Null,
             settles: Vec::new(),

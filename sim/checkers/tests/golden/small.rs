@@ -92,6 +92,7 @@ fn only_blocks_of_before_must_be_certified() {
 fn write(asked_ms: u64, ended_ms: u64, outcome: Outcome) -> Operation {
     Operation {
         key: String::new(),
+        keyed: true,
         action: String::new(),
         body: Value::Null,
         settles: vec![Reported {

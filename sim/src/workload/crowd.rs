@@ -1,0 +1,72 @@
+//! Many who settle at once, without keys: what the gateway merges under one signature.
+//!
+//! Without a key nothing can be tried again, so each asks once, and without an answer nobody knows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::LATE_EPOCHS;
+use super::client::{Client, draw_attempt, judge};
+use super::work::{amount, settlement};
+use crate::trace;
+use checkers::history::{Operation, Outcome, Reported};
+
+const ACTION: &str = "balancing.addSettlement";
+
+impl Client {
+    /// Some of the crowd settle a little each, all at the same node.
+    pub(super) async fn settle_in_a_crowd(&mut self) {
+        let community = Arc::clone(&self.community);
+        let node = self.any_node();
+        let patience = Duration::from_millis(*self.rng.pick(&[300, 1_000, 5_000]));
+        let asked_ms = self.time.now_ms();
+        let mut asked = Vec::new();
+        for _ in 0..self.rng.within(2..=self.crowd.len() as u64) {
+            self.made += 1;
+            let key = format!("{}-{}", self.name, self.made);
+            if self.mute.contains(&key) {
+                continue;
+            }
+            let meter = self.rng.pick(&community.meters);
+            let settled = Reported {
+                meter: meter.id.clone(),
+                epoch: self.epoch().saturating_sub(self.rng.below(LATE_EPOCHS + 1)),
+                consumption: amount(&mut self.rng, meter.produces),
+                label: format!("{key}-crowd"),
+            };
+            let body = settlement(&mut self.rng, &settled);
+            trace::record(format_args!("{key} asks n{node} {ACTION} {body}, without a key"));
+            asked.push((key, settled, body));
+        }
+        let calls = self.crowd.iter_mut().zip(&asked);
+        let calls = calls.map(|(http, (_, _, body))| http.call(node, ACTION, None, body, patience));
+        let answers = futures::future::join_all(calls).await;
+        for ((key, settled, body), answer) in asked.into_iter().zip(answers) {
+            draw_attempt(&key, node, ACTION, asked_ms, &answer);
+            let outcome = match &answer {
+                Ok(answer) => {
+                    trace::record(format_args!("{key} hears {answer}"));
+                    self.note_odd(ACTION, node, answer);
+                    self.note_other(node, &settled, answer);
+                    judge(answer)
+                }
+                Err(silence) => {
+                    trace::record(format_args!("{key} hears nothing: {silence:?}"));
+                    Outcome::Unknown
+                }
+            };
+            let mut history = self.history.lock();
+            history.count("settled in a crowd");
+            history.operations.push(Operation {
+                key,
+                keyed: false,
+                action: ACTION.to_owned(),
+                body,
+                settles: vec![settled],
+                asked_ms,
+                ended_ms: self.time.now_ms(),
+                outcome,
+            });
+        }
+    }
+}
