@@ -170,7 +170,7 @@ pub struct LogPolicy {
     /// Default 16 MiB.
     pub segment_bytes: u64,
     /// Payload bytes of entries kept in memory for replication and apply; older ones are read back from
-    /// their segments. Default 64 MiB.
+    /// their segments. Default 16 MiB.
     pub cache_bytes: usize,
     /// Largest payload that [`crate::Replica::propose`] accepts. Default 8 MiB.
     pub max_payload_bytes: usize,
@@ -183,7 +183,7 @@ impl Default for LogPolicy {
     fn default() -> Self {
         LogPolicy {
             segment_bytes: 16 << 20,
-            cache_bytes: 64 << 20,
+            cache_bytes: 16 << 20,
             max_payload_bytes: 8 << 20,
             max_batch_bytes: 2 << 20,
         }

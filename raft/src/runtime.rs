@@ -27,6 +27,33 @@ pub fn aside<T>(compute: impl FnOnce() -> T) -> T {
     }
 }
 
+/// How much work that nobody waits for gives way to work that somebody does: with both at hand on one core it gets about
+/// a tenth.
+const GIVES_WAY: i32 = 10;
+
+/// Computes what nobody waits for on a thread of its own, which gives way to all others of the machine. Where there are no
+/// threads, it computes at once. It must hold no lock: others would wait for it as long as the machine is busy.
+///
+/// # Panics
+/// If `compute` does.
+pub async fn behind<T: Send + 'static>(compute: impl FnOnce() -> T + Send + 'static) -> T {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    if !matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+        return compute();
+    }
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let run = move || {
+        // On Linux it is the thread's own. Without it, it computes all the same.
+        let _ = rustix::process::setpriority_process(None, GIVES_WAY);
+        let _ = tell.send(compute());
+    };
+    let thread = std::thread::Builder::new().name("behind".into()).spawn(run);
+    if let Err(error) = thread {
+        panic!("no thread can be started: {error}");
+    }
+    told.await.expect("what was computed behind panicked")
+}
+
 /// A source of seeds and the tasks that live on them. All clones share one sequence: the order in which tasks
 /// ask decides who gets which, and on one thread that order repeats.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! Journals: the statements of `(asset, epoch)` in booking order.
 //!
-//! A statement is stored once, in the book of its epoch, in 48 bytes; the journals of its two sides hold its number there. What always holds:
+//! A statement is stored once, in the book of its epoch ([`crate::stored`]); the journals of its two sides hold its number there. What always holds:
 //! statements are only appended, each stands in exactly the two journals of its sides, and a journal's sealed
 //! prefix (its watermark) only grows.
 
@@ -10,59 +10,17 @@ use crate::contract::ContractId;
 use crate::digest::Digest;
 use crate::key::PublicKey;
 use crate::ledger::Ledger;
+use crate::lists::{List, Lists};
 use crate::merkle::Frontier;
 use crate::numbers::Numbers;
 use crate::paged::Paged;
 use crate::seal::Seal;
-use crate::statement::{Kind, MeterSide, Statement, StatementId};
+use crate::statement::{Kind, Statement};
+use crate::stored::{Statements, Stored, Tag};
 use crate::units::Epoch;
 use crate::words::Words;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// A statement as it is stored: names as numbers, the epoch and a contract's value left to be derived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stored {
-    pub(crate) id: StatementId,
-    pub(crate) energy: i64,
-    pub(crate) co2: i64,
-    pub(crate) from: Handle,
-    pub(crate) to: Handle,
-    pub(crate) tag: Tag,
-}
-
-impl Stored {
-    /// Adds the statement to a balance as `asset` sees it.
-    pub(crate) fn add_to(&self, balance: &mut Balance, asset: Handle) {
-        let side = if self.from == asset {
-            MeterSide::From
-        } else {
-            MeterSide::To
-        };
-        balance.add_side(
-            side,
-            self.tag.owned_by(side),
-            i128::from(self.energy),
-            i128::from(self.co2),
-        );
-    }
-}
-
-/// Why it was booked, with the number of its label or contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tag {
-    Metered { meter: MeterSide, label: u32 },
-    Residual,
-    Contract { contract: u32 },
-    Counter { contract: u32 },
-}
-
-impl Tag {
-    /// Whether the statement is the own of the asset on `side`.
-    fn owned_by(self, side: MeterSide) -> bool {
-        matches!(self, Tag::Metered { meter, .. } if meter == side)
-    }
-}
 
 /// A seal with where it is to be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,14 +45,17 @@ crate::canonical::canonical_struct!(SealRecord {
     booked
 });
 
-/// The journal of one asset in one epoch. Small, for most hold one statement and are many.
+/// The journal of one asset in one epoch, once it has more than one statement or is sealed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Journal {
     /// The numbers of its statements in the epoch's book.
     entries: Numbers<Tally>,
     /// What the newest seal covers, once there is one.
-    pub(crate) prefix: Option<Box<Prefix>>,
+    prefix: Option<Box<Prefix>>,
 }
+
+/// A journal as it is looked at: most are one statement's number.
+pub(crate) type JournalRef<'a> = List<'a, Journal>;
 
 /// What is kept up to date of a long journal, so that sealing it costs what came last.
 #[derive(Clone, Debug, Default)]
@@ -124,45 +85,60 @@ pub(crate) struct Prefix {
     pub(crate) seals: Vec<SealRecord>,
 }
 
-impl Journal {
+impl<'a> JournalRef<'a> {
+    fn full(self) -> Option<&'a Journal> {
+        match self {
+            List::One(_) => None,
+            List::Full(journal) => Some(journal),
+        }
+    }
+
     /// The numbers of all its statements, in booking order.
-    pub(crate) fn entries(&self) -> &[u32] {
-        self.entries.as_slice()
+    pub(crate) fn entries(self) -> &'a [u32] {
+        match self {
+            List::One(number) => std::slice::from_ref(number),
+            List::Full(journal) => journal.entries.as_slice(),
+        }
+    }
+
+    fn tally(self) -> Option<&'a Tally> {
+        self.full()?.entries.tally()
+    }
+
+    /// The sealed part, if there is one.
+    pub(crate) fn prefix(self) -> Option<&'a Prefix> {
+        self.full()?.prefix.as_deref()
     }
 
     /// How many statements are sealed.
-    pub(crate) fn watermark(&self) -> usize {
-        self.prefix.as_ref().map_or(0, |prefix| prefix.watermark)
+    pub(crate) fn watermark(self) -> usize {
+        self.prefix().map_or(0, |prefix| prefix.watermark)
     }
 
     /// All versions, from 0.
-    pub(crate) fn seals(&self) -> &[SealRecord] {
-        self.prefix.as_ref().map_or(&[], |prefix| &prefix.seals)
+    pub(crate) fn seals(self) -> &'a [SealRecord] {
+        self.prefix().map_or(&[], |prefix| &prefix.seals)
     }
 
-    pub(crate) fn is_sealed(&self) -> bool {
-        self.prefix.is_some()
+    pub(crate) fn is_sealed(self) -> bool {
+        self.prefix().is_some()
     }
 
     /// The balance of the sealed part.
-    pub(crate) fn sealed(&self) -> Balance {
-        self.prefix
-            .as_ref()
-            .map(|prefix| prefix.balance)
-            .unwrap_or_default()
+    pub(crate) fn sealed(self) -> Balance {
+        self.prefix().map(|prefix| prefix.balance).unwrap_or_default()
     }
 
     /// The Merkle frontier over the sealed part.
-    pub(crate) fn frontier(&self) -> Frontier {
-        self.prefix
-            .as_ref()
+    pub(crate) fn frontier(self) -> Frontier {
+        self.prefix()
             .map(|prefix| prefix.frontier.clone())
             .unwrap_or_default()
     }
 
     /// The Merkle frontier over the whole journal.
-    pub(crate) fn whole_frontier(&self, digest: impl FnMut(u32) -> Digest) -> Frontier {
-        let ahead = self.entries.tally().map(|tally| &tally.ahead);
+    pub(crate) fn whole_frontier(self, digest: impl FnMut(u32) -> Digest) -> Frontier {
+        let ahead = self.tally().map(|tally| &tally.ahead);
         let mut frontier = match ahead.filter(|ahead| ahead.len() > self.watermark() as u64) {
             Some(ahead) => ahead.clone(),
             None => self.frontier(),
@@ -172,19 +148,31 @@ impl Journal {
     }
 
     /// The numbers of the statements past the watermark.
-    pub(crate) fn open_entries(&self) -> &[u32] {
+    pub(crate) fn open_entries(self) -> &'a [u32] {
         self.entries().get(self.watermark()..).unwrap_or_default()
     }
+}
 
-    /// Appends a statement of `asset`'s, the last of `statements`.
-    fn push(&mut self, number: u32, stored: &Stored, asset: Handle, statements: &[Stored]) {
+impl Journal {
+    /// The journal of one statement, or of none yet.
+    pub(crate) fn of(number: Option<u32>) -> Journal {
+        let mut journal = Journal::default();
+        if let Some(number) = number {
+            // One number is no long list.
+            journal.entries.push(number, |_| {}, |_| Tally::default());
+        }
+        journal
+    }
+
+    /// Appends a statement of `asset`'s.
+    fn push(&mut self, number: u32, asset: Handle, statements: &Statements) {
         let prefix = self.prefix.as_deref();
         let watermark = prefix.map_or(0, |prefix| prefix.watermark);
         self.entries.push(
             number,
-            |tally| stored.add_to(&mut tally.open, asset),
+            |tally| statements.add_to(&mut tally.open, number, asset),
             |numbers| Tally {
-                open: sum(statements, numbers.get(watermark..).unwrap_or_default(), asset),
+                open: statements.sum(numbers.get(watermark..).unwrap_or_default(), asset),
                 ahead: prefix.map(|prefix| prefix.frontier.clone()).unwrap_or_default(),
             },
         );
@@ -210,7 +198,7 @@ impl Journal {
         seals.reserve_exact(1);
         seals.push(record);
         self.prefix = Some(Box::new(Prefix {
-            watermark: match self.entries().len() {
+            watermark: match self.entries.as_slice().len() {
                 all if planted!("counter-outside-watermark") && record_booked > 1 => all - 1,
                 all => all,
             },
@@ -218,10 +206,13 @@ impl Journal {
             frontier,
             seals,
         }));
-        let ahead = self.frontier();
+        let prefix = &self.prefix;
         self.entries.set_tally(|_| Tally {
             open: Balance::default(),
-            ahead,
+            ahead: prefix
+                .as_ref()
+                .map(|prefix| prefix.frontier.clone())
+                .unwrap_or_default(),
         });
     }
 }
@@ -237,9 +228,8 @@ fn extend(frontier: &mut Frontier, numbers: &[u32], mut digest: impl FnMut(u32) 
 /// Everything booked in one epoch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Book {
-    /// In booking order, so in the order of their ids.
-    pub(crate) statements: Vec<Stored>,
-    pub(crate) journals: Paged<Journal>,
+    pub(crate) statements: Statements,
+    pub(crate) journals: Lists<Journal>,
     /// Whose journals have an unsealed part.
     pub(crate) open: Paged<()>,
     /// Approvals for the next seals.
@@ -258,10 +248,10 @@ impl Book {
         let mut made = None;
         let statements = &self.statements;
         let mut digest = |number: u32| {
-            let one = &statements[number as usize];
+            let one = statements.get(number);
             match one.id == stored.id {
-                true => *made.get_or_insert_with(|| words.digest(epoch, one)),
-                false => words.digest(epoch, one),
+                true => *made.get_or_insert_with(|| words.digest(epoch, &one)),
+                false => words.digest(epoch, &one),
             }
         };
         // The root's journals are long, and never sealed.
@@ -269,7 +259,7 @@ impl Book {
             .into_iter()
             .filter(|side| *side != ROOT_HANDLE)
         {
-            if let Some(journal) = self.journals.get_mut(side) {
+            if let Some(journal) = self.journals.full_mut(side) {
                 journal.hash_ahead(&mut digest);
             }
         }
@@ -277,41 +267,42 @@ impl Book {
 
     /// The same, without hashing anything: what comes from a snapshot or a file is mostly sealed.
     pub(crate) fn put(&mut self, stored: Stored) {
-        // 2^32 statements of one epoch would take 200 GB.
-        let number = u32::try_from(self.statements.len()).expect("less than 2^32 statements in an epoch");
-        self.statements.push(stored);
+        let number = self.statements.push(&stored);
         for asset in [stored.from, stored.to] {
-            self.enter(number, asset, &stored);
+            self.enter(number, asset);
         }
     }
 
     /// Adds a statement to one side's journal.
-    fn enter(&mut self, number: u32, asset: Handle, stored: &Stored) {
-        let journal = self.journals.entry(asset);
-        if journal.open_entries().is_empty() {
+    fn enter(&mut self, number: u32, asset: Handle) {
+        let known = self.journals.get(asset);
+        if known.is_none_or(|journal| journal.open_entries().is_empty()) {
             self.open.entry(asset);
         }
+        let Some(journal) = self.journals.first(asset, number, Journal::of) else {
+            return;
+        };
         #[cfg(feature = "planted")]
-        if matches!(stored.tag, Tag::Metered { .. })
+        if matches!(self.statements.get(number).tag, Tag::Metered { .. })
             && planted!("late-into-sealed-prefix")
-            && journal.is_sealed()
+            && let Some(prefix) = &journal.prefix
         {
-            let (at, statements) = (journal.watermark() - 1, &self.statements);
-            let ahead = journal.frontier();
+            let (at, ahead) = (prefix.watermark - 1, prefix.frontier.clone());
+            let statements = &self.statements;
             journal.entries.insert(at, number, |numbers| Tally {
-                open: sum(statements, &numbers[at + 1..], asset),
+                open: statements.sum(&numbers[at + 1..], asset),
                 ahead,
             });
             return;
         }
-        journal.push(number, stored, asset, &self.statements);
+        journal.push(number, asset, &self.statements);
     }
 
     /// The balance past the watermark of a journal of this book.
-    pub(crate) fn open_balance(&self, asset: Handle, journal: &Journal) -> Balance {
-        match journal.entries.tally() {
+    pub(crate) fn open_balance(&self, asset: Handle, journal: JournalRef<'_>) -> Balance {
+        match journal.tally() {
             Some(tally) => tally.open,
-            None => sum(&self.statements, journal.open_entries(), asset),
+            None => self.statements.sum(journal.open_entries(), asset),
         }
     }
 
@@ -323,19 +314,21 @@ impl Book {
         frontier: Frontier,
         seals: Vec<SealRecord>,
     ) -> bool {
-        let Some(journal) = self.journals.get_mut(asset) else {
+        let Some(sealed) = self
+            .journals
+            .get(asset)
+            .and_then(|journal| journal.entries().get(..watermark))
+        else {
             return false;
         };
-        let Some(sealed) = journal.entries().get(..watermark) else {
-            return false;
-        };
-        let balance = sum(&self.statements, sealed, asset);
+        let balance = self.statements.sum(sealed, asset);
         self.sealed += seals.len();
         let newest = seals.last().map_or(0, |record| record.index);
         self.newest_block = self.newest_block.max(newest);
         let statements = &self.statements;
+        let journal = self.journals.filled(asset, Journal::of);
         journal.entries.set_tally(|numbers| Tally {
-            open: sum(statements, &numbers[watermark..], asset),
+            open: statements.sum(&numbers[watermark..], asset),
             ahead: frontier.clone(),
         });
         journal.prefix = Some(Box::new(Prefix {
@@ -344,7 +337,7 @@ impl Book {
             frontier,
             seals,
         }));
-        if journal.open_entries().is_empty() {
+        if journal.entries.as_slice().len() == watermark {
             self.open.remove(asset);
         }
         true
@@ -357,7 +350,7 @@ impl Book {
             let sealed = journal.entries().get(..journal.watermark())?;
             let covered = sealed
                 .iter()
-                .any(|number| self.statements[*number as usize].id == stored.id);
+                .any(|number| self.statements.get(*number).id == stored.id);
             Some((journal.is_sealed(), covered))
         });
         let sides = || sides.iter().flatten();
@@ -365,29 +358,10 @@ impl Book {
     }
 
     /// The same part's statements, in booking order.
-    pub(crate) fn open_statements<'a>(&'a self, journal: &'a Journal) -> impl Iterator<Item = &'a Stored> {
-        journal
-            .open_entries()
-            .iter()
-            .map(|number| &self.statements[*number as usize])
+    pub(crate) fn open_statements<'a>(&'a self, journal: JournalRef<'a>) -> impl Iterator<Item = Stored> {
+        let open = journal.open_entries().iter();
+        open.map(|number| self.statements.get(*number))
     }
-
-    /// The statement with this id.
-    pub(crate) fn find(&self, id: StatementId) -> Option<&Stored> {
-        self.statements
-            .binary_search_by_key(&id, |stored| stored.id)
-            .ok()
-            .map(|at| &self.statements[at])
-    }
-}
-
-/// The balance of these statements as `asset` sees them.
-pub(crate) fn sum(statements: &[Stored], numbers: &[u32], asset: Handle) -> Balance {
-    let mut balance = Balance::default();
-    numbers
-        .iter()
-        .for_each(|number| statements[*number as usize].add_to(&mut balance, asset));
-    balance
 }
 
 impl Ledger {
@@ -401,9 +375,9 @@ impl Ledger {
     }
 
     /// The Merkle frontier over a whole journal.
-    pub(crate) fn whole_frontier(&self, epoch: Epoch, book: &Book, journal: &Journal) -> Frontier {
+    pub(crate) fn whole_frontier(&self, epoch: Epoch, book: &Book, journal: JournalRef<'_>) -> Frontier {
         let words = self.words();
-        journal.whole_frontier(|number| words.digest(epoch, &book.statements[number as usize]))
+        journal.whole_frontier(|number| words.digest(epoch, &book.statements.get(number)))
     }
 
     /// Books a statement: into its epoch's book and both journals. It is late for a side that is sealed.
@@ -467,7 +441,7 @@ impl Ledger {
     }
 
     /// The journal of `(asset, epoch)`, if anything was ever booked in it.
-    pub(crate) fn journal_of(&self, asset: Handle, epoch: Epoch) -> Option<(&Book, &Journal)> {
+    pub(crate) fn journal_of(&self, asset: Handle, epoch: Epoch) -> Option<(&Book, JournalRef<'_>)> {
         let book = self.book(epoch)?;
         Some((book, book.journals.get(asset)?))
     }

@@ -197,7 +197,7 @@ impl Ledger {
     pub fn journal(&self, asset: &AssetId, epoch: Epoch) -> Option<JournalView> {
         let handle = self.assets.handle(asset.as_str())?;
         let (book, journal) = self.journal_of(handle, epoch)?;
-        let statement = |number: &u32| self.statement_of(epoch, &book.statements[*number as usize]);
+        let statement = |number: &u32| self.statement_of(epoch, &book.statements.get(*number));
         Some(JournalView {
             statements: journal.entries().iter().map(statement).collect(),
             watermark: journal.watermark(),
@@ -207,8 +207,8 @@ impl Ledger {
 
     /// The statement of this id in this epoch.
     pub fn statement(&self, epoch: Epoch, id: StatementId) -> Option<Statement> {
-        let stored = self.book(epoch)?.find(id)?;
-        Some(self.statement_of(epoch, stored))
+        let stored = self.book(epoch)?.statements.find(id)?;
+        Some(self.statement_of(epoch, &stored))
     }
 
     /// The statements `index.first` up to `index.(first + count − 1)` of an epoch: what [`crate::Event::RosterBooked`] tells of.
@@ -224,20 +224,19 @@ impl Ledger {
         let (from, to) = (id(first), id(first.saturating_add(count)));
         book.into_iter()
             .flat_map(move |book| {
-                let start = book.statements.partition_point(|stored| stored.id < from);
-                book.statements[start..]
-                    .iter()
+                book.statements
+                    .from(book.statements.before(from))
                     .take_while(move |stored| stored.id < to)
             })
-            .map(move |stored| self.statement_of(epoch, stored))
+            .map(move |stored| self.statement_of(epoch, &stored))
     }
 
     /// All statements of an epoch, in booking order.
     pub fn statements(&self, epoch: Epoch) -> impl Iterator<Item = Statement> {
         let book = self.book(epoch);
         book.into_iter()
-            .flat_map(|book| &book.statements)
-            .map(move |stored| self.statement_of(epoch, stored))
+            .flat_map(|book| book.statements.iter())
+            .map(move |stored| self.statement_of(epoch, &stored))
     }
 
     /// The epochs in which anything was booked, ascending.
@@ -324,7 +323,7 @@ impl Ledger {
         let closed = watermark.saturating_sub(record.booked as usize);
         let (mut before_in, mut before_out) = (0, 0);
         for (place, number) in journal.entries()[..watermark].iter().enumerate() {
-            let stored = &book.statements[*number as usize];
+            let stored = book.statements.get(*number);
             let (energy, co2) = (i128::from(stored.energy), i128::from(stored.co2));
             if stored.to == handle {
                 figures.energy_in += energy;

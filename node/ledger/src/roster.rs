@@ -15,12 +15,12 @@ use crate::asset::{AssetId, Handle, ROOT, ROOT_HANDLE};
 use crate::canonical::{Canonical, DecodeError, Decoder, Encoder, canonical_struct};
 use crate::digest::{Digest, digest};
 use crate::event::Event;
-use crate::journal::{Stored, Tag};
 use crate::ledger::{Ledger, Work};
 use crate::outcome::Outcome;
 use crate::refusal::Refusal;
 use crate::settlement::{beyond, sides};
 use crate::statement::Label;
+use crate::stored::{Stored, Tag};
 use crate::units::Epoch;
 use crate::words::Words;
 use std::collections::BTreeMap;
@@ -271,7 +271,6 @@ impl Ledger {
         let label = self.labels.number(&batch.label);
         self.frozen.assert_live(batch.epoch);
         let book = Arc::make_mut(self.epochs.entry(batch.epoch).or_default());
-        book.statements.reserve(batch.rows.len());
         let mut transcript = Vec::with_capacity(batch.rows.len() * 24);
         for row in batch.rows.iter() {
             let meter = roster.handles[row.place as usize];

@@ -7,7 +7,7 @@ use crate::balance::Flow;
 use crate::contract::Contract;
 use crate::digest::Digest;
 use crate::event::{Event, Sealed};
-use crate::journal::{Book, Journal, SealRecord};
+use crate::journal::{Book, Journal, JournalRef, SealRecord};
 use crate::ledger::{Ledger, Work};
 use crate::merit_order::PartnerView;
 use crate::refusal::Refusal;
@@ -177,10 +177,10 @@ impl Ledger {
         &'a self,
         epoch: Epoch,
         book: &'a Book,
-        journal: &'a Journal,
+        journal: JournalRef<'a>,
     ) -> impl Iterator<Item = Statement> + 'a {
         book.open_statements(journal)
-            .map(move |stored| self.statement_of(epoch, stored))
+            .map(move |stored| self.statement_of(epoch, &stored))
     }
 
     /// Books what a sealing drafted and moves the watermark.
@@ -233,7 +233,7 @@ impl Ledger {
         book.newest_block = work.index;
         book.open.remove(asset);
         book.approvals.remove(&asset);
-        let journal = book.journals.entry(asset);
+        let journal = book.journals.filled(asset, Journal::of);
         let record = SealRecord {
             seal: Arc::clone(&seal),
             digest,

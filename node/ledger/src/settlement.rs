@@ -3,12 +3,12 @@
 use crate::asset::{AssetId, Handle, Links, ROOT, ROOT_HANDLE};
 use crate::canonical::canonical_struct;
 use crate::event::Event;
-use crate::journal::{Stored, Tag};
 use crate::ledger::{Ledger, Work};
 use crate::outcome::{Autoseal, Outcome};
 use crate::refusal::Refusal;
 use crate::rule::Rule;
 use crate::statement::{Label, MeterSide};
+use crate::stored::{Stored, Tag};
 use crate::units::{Epoch, GramsCo2, MAX_SETTLEMENT, Wh};
 use serde::{Deserialize, Serialize};
 

@@ -24,12 +24,13 @@ use crate::envelope::EnvelopeRef;
 use crate::event::{Event, JournalImage};
 use crate::frozen::{Frozen, Row};
 use crate::genesis::Genesis;
-use crate::journal::{Book, Journal, SealRecord, Stored};
+use crate::journal::{Book, JournalRef, SealRecord};
 use crate::ledger::Ledger;
 use crate::merkle::Frontier;
 use crate::nonce::Remembered;
 use crate::roster::{Roster, roster_id};
 use crate::statement::Label;
+use crate::stored::Stored;
 use crate::units::Epoch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -241,7 +242,7 @@ impl Ledger {
         images.chain(early)
     }
 
-    fn image(&self, epoch: Epoch, book: &Book, asset: Handle, journal: &Journal) -> Event {
+    fn image(&self, epoch: Epoch, book: &Book, asset: Handle, journal: JournalRef<'_>) -> Event {
         let approvals = book.approvals.get(&asset);
         Event::JournalRestored(Box::new(JournalImage {
             asset: self.assets.id(asset).clone(),
@@ -353,12 +354,12 @@ fn encode_book(book: &Book, out: &mut Encoder) {
     let late = |stored: &Stored| planted!("snapshot-without-late") && book.is_late(stored);
     out.count(book.statements.iter().filter(|stored| !late(stored)).count());
     for stored in book.statements.iter().filter(|stored| !late(stored)) {
-        encode_stored(stored, out);
+        encode_stored(&stored, out);
     }
     let sealed = || {
         book.journals
             .iter()
-            .filter_map(|(handle, journal)| Some((handle, journal.prefix.as_ref()?)))
+            .filter_map(|(handle, journal)| Some((handle, journal.prefix()?)))
     };
     out.count(sealed().count());
     for (handle, prefix) in sealed() {

@@ -3,9 +3,9 @@
 use crate::asset::Assets;
 use crate::contract::Contracts;
 use crate::digest::Digest;
-use crate::journal::{Stored, Tag};
 use crate::merit_order;
 use crate::statement::{Kind, Label, Metered, Statement};
+use crate::stored::{Stored, Tag};
 use crate::units::{Epoch, GramsCo2, MAX_FIGURE, MicroCurrency, Wh};
 use std::collections::BTreeMap;
 

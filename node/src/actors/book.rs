@@ -1,15 +1,16 @@
 //! One epoch of a balancing group's memory: its members' journals as far as they are not sealed, and what is left of
 //! the sealed part.
 //!
-//! A statement between two members is kept once, a settlement in 40 bytes; it is hashed when a seal covers it, or as it
+//! A statement between two members is kept once, a settlement in 32 bytes; it is hashed when a seal covers it, or as it
 //! comes where many come. Of a sealed part remain two balances and a Merkle frontier, whose size doesn't grow with the statements.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::balance::Balance;
+use ledger::chunks::Chunks;
+use ledger::lists::{List, Lists};
 use ledger::merkle::Frontier;
 use ledger::numbers::Numbers;
-use ledger::paged::Paged;
 use ledger::statement::{Kind, Label, MeterSide, Metered};
 use ledger::{Digest, Epoch, GramsCo2, PublicKey, Statement, StatementId, Wh};
 
@@ -43,22 +44,12 @@ pub(crate) struct Rows {
 /// A statement as it is kept.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
-    index: u64,
     energy: i64,
     co2: i64,
     position: u32,
     from: Num,
     to: Num,
     what: What,
-}
-
-impl Kept {
-    fn id(&self) -> StatementId {
-        StatementId {
-            index: self.index,
-            position: self.position,
-        }
-    }
 }
 
 /// What it is, with the number of its label or of the statement itself.
@@ -110,6 +101,7 @@ pub(crate) struct Past {
     pub(crate) frontier: Frontier,
 }
 
+/// A member's journal, once there is more to it than one open statement.
 #[derive(Clone, Debug, Default)]
 struct Journal {
     /// Past the watermark.
@@ -118,7 +110,7 @@ struct Journal {
 }
 
 /// What is kept up to date of a long open part, so that recomputing its seal costs what came last.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Tally {
     balance: Balance,
     /// The Merkle frontier over the sealed part and the first `hashed` open statements.
@@ -132,11 +124,14 @@ const HASHED_FROM: usize = 16;
 const HASHED_AT_ONCE: usize = 3;
 
 impl Journal {
-    /// The Merkle frontier over the sealed part.
-    fn sealed_frontier(&self) -> Frontier {
-        self.past
-            .as_ref()
-            .map_or_else(Frontier::default, |past| past.frontier.clone())
+    /// The journal of one open statement, or of none yet.
+    fn of(number: Option<u32>) -> Journal {
+        let mut journal = Journal::default();
+        if let Some(number) = number {
+            // One number is no long list.
+            journal.open.push(number, |_| {}, |_| Tally::default());
+        }
+        journal
     }
 
     /// Hashes of what isn't hashed yet a little, if the open part is long.
@@ -159,17 +154,20 @@ fn extend(frontier: &mut Frontier, numbers: &[u32], mut digest: impl FnMut(u32) 
 /// Statements by number.
 #[derive(Clone, Debug, Default)]
 struct Statements {
-    kept: Vec<Kept>,
-    /// Those of them that are no settlements of a batch.
+    kept: Chunks<Kept>,
+    /// From which number on statements are of the entry with this index.
+    entries: Vec<(u32, u64)>,
+    /// Those of them that are no settlements.
     whole: Vec<Statement>,
     labels: Vec<Label>,
+    by_label: BTreeMap<Label, usize>,
 }
 
 /// One epoch of a group.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Book {
     statements: Statements,
-    journals: Paged<Journal>,
+    journals: Lists<Journal>,
     /// How many of them have an open part.
     open: usize,
     /// For the next seals.
@@ -188,19 +186,17 @@ impl Book {
     /// Takes in the settlements of a batch.
     pub(crate) fn add_rows(&mut self, batch: &Rows, names: &Names) {
         let label = self.statements.label(&batch.label);
-        self.statements.kept.reserve(batch.rows.len());
         let names = names.read();
         for row in &batch.rows {
-            let number = self.statements.kept.len();
-            self.statements.kept.push(Kept {
-                index: batch.index,
+            let kept = Kept {
                 energy: row.energy,
                 co2: row.co2,
                 position: row.position,
                 from: row.from,
                 to: row.to,
                 what: What::metered(row.meter, label),
-            });
+            };
+            let number = self.statements.push(batch.index, kept);
             let sides = [row.from, row.to].into_iter().zip(row.home);
             let home = sides.filter_map(|(asset, home)| home.then_some(asset));
             self.enter(home, number, batch.epoch, &names);
@@ -209,29 +205,32 @@ impl Book {
 
     /// Takes a statement into one member's journal.
     pub(crate) fn add(&mut self, asset: Num, statement: &Statement, names: &Names) {
-        let number = self.statements.kept.len();
-        self.statements.kept.push(Kept {
-            index: statement.id.index,
+        let what = match &statement.kind {
+            Kind::Metered { meter, label } => What::metered(*meter, self.statements.label(label)),
+            _ => self.statements.whole(statement),
+        };
+        let kept = Kept {
             energy: statement.energy.get(),
             co2: statement.co2eq.get(),
             position: statement.id.position,
             from: names.number(&statement.from),
             to: names.number(&statement.to),
-            what: What::whole(self.statements.whole.len()),
-        });
-        self.statements.whole.push(statement.clone());
+            what,
+        };
+        let number = self.statements.push(statement.id.index, kept);
         self.enter([asset], number, statement.epoch, &names.read());
     }
 
     /// Enters a statement in the journals of these members.
-    fn enter(&mut self, members: impl IntoIterator<Item = Num>, number: usize, epoch: Epoch, names: &Table) {
-        // `What` has seen to it that there are fewer.
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
+    fn enter(&mut self, members: impl IntoIterator<Item = Num>, number: u32, epoch: Epoch, names: &Table) {
         let statements = &self.statements;
         // Made for the first journal that needs it.
         let mut made = None;
         for asset in members {
-            let journal = self.journals.entry(asset);
+            let Some(journal) = self.journals.first(asset, number, Journal::of) else {
+                self.open += 1;
+                continue;
+            };
             self.open += usize::from(journal.open.is_empty());
             let past = journal.past.as_deref();
             journal.open.push(
@@ -252,31 +251,41 @@ impl Book {
 
     /// What is remembered of an asset's sealed part; nothing if it has none.
     pub(crate) fn past(&self, asset: Num) -> Option<&Past> {
-        self.journals.get(asset)?.past.as_deref()
+        match self.journals.get(asset)? {
+            List::One(_) => None,
+            List::Full(journal) => journal.past.as_deref(),
+        }
+    }
+
+    /// The numbers of an asset's open part, and its tally if it is long.
+    fn open_part(&self, asset: Num) -> (&[u32], Option<&Tally>) {
+        match self.journals.get(asset) {
+            None => (&[], None),
+            Some(List::One(number)) => (std::slice::from_ref(number), None),
+            Some(List::Full(journal)) => (journal.open.as_slice(), journal.open.tally()),
+        }
     }
 
     /// The balance of an asset's open part.
     pub(crate) fn open(&self, asset: Num) -> Balance {
-        match self.journals.get(asset) {
-            None => Balance::default(),
-            Some(journal) => match journal.open.tally() {
-                Some(tally) => tally.balance,
-                None => self.statements.sum(journal.open.as_slice(), asset),
-            },
+        match self.open_part(asset) {
+            (_, Some(tally)) => tally.balance,
+            (numbers, None) => self.statements.sum(numbers, asset),
         }
     }
 
     /// The Merkle frontier over all of an asset's statements, the open ones included.
     pub(crate) fn frontier(&self, asset: Num, epoch: Epoch, names: &Names) -> Frontier {
-        let Some(journal) = self.journals.get(asset) else {
-            return Frontier::default();
-        };
-        let (mut frontier, hashed) = match journal.open.tally() {
+        let (numbers, tally) = self.open_part(asset);
+        let (mut frontier, hashed) = match tally {
             Some(tally) => (tally.ahead.clone(), tally.hashed),
-            None => (journal.sealed_frontier(), 0),
+            None => {
+                let past = self.past(asset);
+                (past.map(|past| past.frontier.clone()).unwrap_or_default(), 0)
+            }
         };
         let names = names.read();
-        extend(&mut frontier, &journal.open.as_slice()[hashed..], |number| {
+        extend(&mut frontier, &numbers[hashed..], |number| {
             self.statements.digest(number, epoch, &names)
         });
         frontier
@@ -288,10 +297,7 @@ impl Book {
         epoch: Epoch,
         names: &'a Table,
     ) -> impl Iterator<Item = Statement> + 'a {
-        let numbers = self
-            .journals
-            .get(asset)
-            .map_or(&[] as &[u32], |journal| journal.open.as_slice());
+        let (numbers, _) = self.open_part(asset);
         numbers
             .iter()
             .map(move |number| self.statements.statement(*number, epoch, names))
@@ -299,7 +305,7 @@ impl Book {
 
     /// All of the asset's open part is sealed now.
     pub(crate) fn seal(&mut self, asset: Num, past: Past) {
-        let journal = self.journals.entry(asset);
+        let journal = self.journals.filled(asset, Journal::of);
         self.open -= usize::from(!journal.open.is_empty());
         journal.open = Numbers::default();
         journal.past = Some(Box::new(past));
@@ -327,7 +333,7 @@ impl Book {
     /// Forgets an asset and hands over what there was of it.
     pub(crate) fn take(&mut self, asset: Num, epoch: Epoch, names: &Names) -> Option<Leaf> {
         let open = self.open_statements(asset, epoch, &names.read()).collect();
-        let journal = self.journals.remove(asset);
+        let journal = self.journals.remove(asset, Journal::of);
         let approvals = self.approvals.remove(&asset);
         if journal.is_none() && approvals.is_none() {
             return None;
@@ -349,7 +355,9 @@ impl Book {
             open,
             approvals,
         } = leaf;
-        self.journals.entry(asset).past = past;
+        if past.is_some() {
+            self.journals.filled(asset, Journal::of).past = past;
+        }
         for statement in &open {
             self.add(asset, statement, names);
         }
@@ -360,22 +368,52 @@ impl Book {
 }
 
 impl Statements {
+    /// Keeps a statement of the entry with this index; its number.
+    fn push(&mut self, index: u64, kept: Kept) -> u32 {
+        // `What` has seen to it that there are fewer.
+        let number = u32::try_from(self.kept.len()).unwrap_or(u32::MAX);
+        self.kept.push(kept);
+        if self.entries.last().is_none_or(|(_, last)| *last != index) {
+            self.entries.push((number, index));
+        }
+        number
+    }
+
+    fn id(&self, number: u32) -> StatementId {
+        let entry = match self.entries.last() {
+            // Mostly it is one of the last.
+            Some(last) if last.0 <= number => last,
+            _ => &self.entries[self.entries.partition_point(|(first, _)| *first <= number) - 1],
+        };
+        StatementId {
+            index: entry.1,
+            position: self.kept.at(number as usize).position,
+        }
+    }
+
     fn label(&mut self, label: &Label) -> usize {
-        let known = self.labels.iter().position(|known| known == label);
-        known.unwrap_or_else(|| {
-            self.labels.push(label.clone());
-            self.labels.len() - 1
-        })
+        if let Some(known) = self.by_label.get(label) {
+            return *known;
+        }
+        let number = self.labels.len();
+        self.labels.push(label.clone());
+        self.by_label.insert(label.clone(), number);
+        number
+    }
+
+    fn whole(&mut self, statement: &Statement) -> What {
+        self.whole.push(statement.clone());
+        What::whole(self.whole.len() - 1)
     }
 
     /// A statement's digest. A settlement is hashed without being made.
     fn digest(&self, number: u32, epoch: Epoch, names: &Table) -> Digest {
-        let kept = &self.kept[number as usize];
+        let kept = self.kept.at(number as usize);
         let Some(meter) = kept.what.meter() else {
             return self.whole[kept.what.number()].digest();
         };
         let metered = Metered {
-            id: kept.id(),
+            id: self.id(number),
             from: names.name(kept.from),
             to: names.name(kept.to),
             epoch,
@@ -388,12 +426,12 @@ impl Statements {
     }
 
     fn statement(&self, number: u32, epoch: Epoch, names: &Table) -> Statement {
-        let kept = &self.kept[number as usize];
+        let kept = self.kept.at(number as usize);
         let Some(meter) = kept.what.meter() else {
             return self.whole[kept.what.number()].clone();
         };
         Statement {
-            id: kept.id(),
+            id: self.id(number),
             from: names.name(kept.from).clone(),
             to: names.name(kept.to).clone(),
             epoch,
@@ -409,20 +447,14 @@ impl Statements {
 
     /// Adds a statement as `asset` sees it.
     fn add_to(&self, balance: &mut Balance, number: u32, asset: Num) {
-        let kept = &self.kept[number as usize];
+        let kept = self.kept.at(number as usize);
         let side = if kept.from == asset {
             MeterSide::From
         } else {
             MeterSide::To
         };
-        let meter = match kept.what.meter() {
-            Some(meter) => Some(meter),
-            None => match self.whole[kept.what.number()].kind {
-                Kind::Metered { meter, .. } => Some(meter),
-                _ => None,
-            },
-        };
-        balance.add_side(side, meter == Some(side), kept.energy.into(), kept.co2.into());
+        let own = kept.what.meter() == Some(side);
+        balance.add_side(side, own, kept.energy.into(), kept.co2.into());
     }
 
     fn sum(&self, numbers: &[u32], asset: Num) -> Balance {

@@ -8,7 +8,8 @@ use ledger::frozen::{ArchiveFile, FrozenEpoch};
 use raft::Hold;
 use tokio::sync::oneshot;
 
-use super::{Archive, Leaving, file, files};
+use super::files::{self, Names};
+use super::{Archive, Leaving, file};
 
 impl Archive {
     /// Runs until the disk fails, for which the replica stops.
@@ -37,7 +38,7 @@ impl Archive {
         let Some(lent) = self.ledger.read().share(epoch) else {
             return Ok(());
         };
-        let mut lent = raft::aside(|| lent.survey());
+        let mut lent = raft::behind(|| lent.survey()).await;
         let unchanged = {
             let ledger = self.ledger.read();
             ledger.add_leaves(&mut lent);
@@ -49,23 +50,25 @@ impl Archive {
                 (files, vec![held])
             })
         };
+        let lent = Arc::new(lent);
         let (files, held) = match unchanged {
             Some(unchanged) => unchanged,
             None => self.write(&lent).await?,
         };
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
-        let lent = Arc::new(lent);
         let frozen = self.let_go(Arc::clone(&lent), files).await;
         drop(held);
         tracing::debug!(%epoch, statements = lent.len(), bytes, frozen, "archived");
         // Nobody else may have the book any more: to drop it takes a while.
-        raft::aside(|| drop(lent));
+        raft::behind(|| drop(lent)).await;
         Ok(())
     }
 
     /// Writes an epoch's files, which are durable then.
-    async fn write(&self, lent: &FrozenEpoch) -> io::Result<(Vec<ArchiveFile>, Vec<Hold>)> {
-        let encoded = raft::aside(|| files::encode(lent, self.cluster, &self.ledger))?;
+    async fn write(&self, lent: &Arc<FrozenEpoch>) -> io::Result<(Vec<ArchiveFile>, Vec<Hold>)> {
+        let names = raft::aside(|| Names::of(lent, &self.ledger));
+        let (lent, cluster) = (Arc::clone(lent), self.cluster);
+        let encoded = raft::behind(move || files::encode(&lent, cluster, &names)).await?;
         let (mut files, mut held) = (Vec::new(), Vec::new());
         for (attachment, content) in encoded {
             held.push(self.attachments.write(&attachment, content).await?);

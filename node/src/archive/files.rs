@@ -84,16 +84,16 @@ const NAMED: usize = 1024;
 /// The words of the kinds, by their numbers.
 const KINDS: [&str; 5] = ["metered", "metered", "residual", "contract", "counter"];
 
-/// Both files of an epoch. Asks the ledger for names, for a moment at a time.
+/// Both files of an epoch.
 ///
 /// # Errors
 /// The encoder's.
-pub(crate) fn encode(
+pub(super) fn encode(
     frozen: &FrozenEpoch,
     cluster: ClusterId,
-    ledger: &RwLock<Ledger>,
+    names: &Names,
 ) -> io::Result<Vec<(Attachment, Bytes)>> {
-    let statements = statements(frozen, cluster, &Names::of(frozen, ledger))?;
+    let statements = statements(frozen, cluster, names)?;
     let seals = seals(frozen, cluster)?;
     Ok(vec![
         named(frozen.epoch(), "statements", statements),
@@ -122,14 +122,15 @@ fn notes(table: &str, cluster: ClusterId, epoch: Epoch) -> Vec<(&'static str, St
 
 /// What numbers mean.
 #[derive(Default)]
-struct Names {
+pub(super) struct Names {
     assets: BTreeMap<u32, Text>,
     labels: BTreeMap<u32, Text>,
     contracts: BTreeMap<u32, (Text, Terms)>,
 }
 
 impl Names {
-    fn of(frozen: &FrozenEpoch, ledger: &RwLock<Ledger>) -> Names {
+    /// Those in an epoch. Asks the ledger for a moment at a time.
+    pub(super) fn of(frozen: &FrozenEpoch, ledger: &RwLock<Ledger>) -> Names {
         let mut names = Names::default();
         let rows: Vec<Row> = frozen.rows().collect();
         for rows in rows.chunks(NAMED) {

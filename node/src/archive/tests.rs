@@ -14,7 +14,7 @@ use ledger::{
 };
 use parking_lot::RwLock;
 
-use super::files;
+use super::files::{self, Names};
 use crate::gateway::sign_envelope;
 
 const EAGER: FreezePolicy = FreezePolicy {
@@ -182,8 +182,8 @@ fn what_goes_into_files_comes_out_again() {
     let out = lent(&ledger, 7);
     let (cluster, bounds) = (ledger.cluster(), ledger.bounds());
     let shared = RwLock::new(ledger);
-    let encoded = files::encode(&out, cluster, &shared).expect("it can be encoded");
-    let again = files::encode(&out, cluster, &shared).expect("it can be encoded");
+    let encoded = files::encode(&out, cluster, &Names::of(&out, &shared)).expect("it can be encoded");
+    let again = files::encode(&out, cluster, &Names::of(&out, &shared)).expect("it can be encoded");
     assert_eq!(encoded, again, "the same bytes each time");
     ledger = shared.into_inner();
 
@@ -211,7 +211,8 @@ fn what_goes_into_files_comes_out_again() {
 fn files_of_another_kind_or_epoch_are_refused() {
     let Solo { ledger, .. } = story();
     let (out, cluster, bounds) = (lent(&ledger, 7), ledger.cluster(), ledger.bounds());
-    let encoded = files::encode(&out, cluster, &RwLock::new(ledger)).expect("it can be encoded");
+    let encoded =
+        files::encode(&out, cluster, &Names::of(&out, &RwLock::new(ledger))).expect("it can be encoded");
     let contents: Vec<_> = encoded.into_iter().map(|(_, content)| content).collect();
     let refused = |at, contents: &[bytes::Bytes]| files::decode(epoch(at), bounds, contents).map(drop);
     assert!(refused(7, &contents).is_ok());

@@ -5,9 +5,10 @@ use super::row::{Row, SealRow};
 use crate::asset::Handle;
 use crate::canonical::{Canonical, Decoder, Encoder};
 use crate::digest::Digest;
-use crate::journal::{Book, Tag};
+use crate::journal::Book;
 use crate::key::PublicKey;
 use crate::snapshot::{Bounds, SnapshotError, inconsistent, restore_seals};
+use crate::stored::Tag;
 use crate::units::Epoch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -53,7 +54,7 @@ impl FrozenEpoch {
     /// Finds out what letting go of it takes. Costs the length of the book.
     #[must_use]
     pub fn survey(mut self) -> FrozenEpoch {
-        for stored in &self.book.statements {
+        for stored in self.book.statements.iter() {
             if let Tag::Contract { contract } = stored.tag {
                 *self.booked.entry(contract).or_default() += i128::from(stored.energy);
             }
@@ -69,7 +70,7 @@ impl FrozenEpoch {
 
     /// Its statements, in booking order.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = Row> + '_ {
-        self.book.statements.iter().map(Row::of)
+        self.book.statements.iter().map(|stored| Row::of(&stored))
     }
 
     /// Its seals, by the number of the asset and by version.
@@ -78,7 +79,7 @@ impl FrozenEpoch {
             .book
             .journals
             .iter()
-            .filter_map(|(handle, journal)| Some((handle, journal.prefix.as_ref()?)));
+            .filter_map(|(handle, journal)| Some((handle, journal.prefix()?)));
         sealed.flat_map(|(asset, prefix)| {
             let newest = prefix.seals.len() - 1;
             prefix

@@ -1,9 +1,10 @@
 //! What files hold of an epoch, row by row.
 
-use crate::journal::{SealRecord, Stored, Tag};
+use crate::journal::SealRecord;
 use crate::merkle::Frontier;
 use crate::snapshot::Bounds;
-use crate::statement::{MeterSide, StatementId};
+use crate::statement::StatementId;
+use crate::stored::{Stored, Tag};
 use crate::units::MAX_FIGURE;
 
 /// A statement as files hold it: names as the ledger's numbers.
@@ -29,19 +30,7 @@ pub struct Row {
 
 impl Row {
     pub(crate) fn of(stored: &Stored) -> Row {
-        let (kind, subject) = match stored.tag {
-            Tag::Metered {
-                meter: MeterSide::From,
-                label,
-            } => (0, label),
-            Tag::Metered {
-                meter: MeterSide::To,
-                label,
-            } => (1, label),
-            Tag::Residual => (2, 0),
-            Tag::Contract { contract } => (3, contract),
-            Tag::Counter { contract } => (4, contract),
-        };
+        let (kind, subject) = stored.tag.numbers();
         Row {
             index: stored.id.index,
             position: stored.id.position,
@@ -56,22 +45,13 @@ impl Row {
 
     /// The statement as it is stored, if it is one of this ledger's.
     pub(crate) fn stored(&self, bounds: Bounds) -> Option<Stored> {
-        let number = self.subject;
-        let (tag, subjects) = match self.kind {
-            0 | 1 => {
-                let meter = if self.kind == 0 {
-                    MeterSide::From
-                } else {
-                    MeterSide::To
-                };
-                (Tag::Metered { meter, label: number }, bounds.labels)
-            }
-            2 => (Tag::Residual, 1),
-            3 => (Tag::Contract { contract: number }, bounds.contracts),
-            4 => (Tag::Counter { contract: number }, bounds.contracts),
-            _ => return None,
+        let subjects = match self.kind {
+            0 | 1 => bounds.labels,
+            2 => 1,
+            _ => bounds.contracts,
         };
-        let known = number < subjects
+        let tag = Tag::of(self.kind, self.subject)?;
+        let known = self.subject < subjects
             && self.from < bounds.assets
             && self.to < bounds.assets
             && self.from != self.to

@@ -9,16 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ledger::Settlement;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::super::Failure;
 use super::cluster::Cluster;
+use super::pace::Pace;
 use super::payload::{self, Encoder, Form};
 use super::population::{Population, Slice};
+use crate::client::stream::StreamClient;
 use crate::client::{Ask, Client, Reply};
+use crate::stream;
 
 /// The first epoch that is settled.
 pub(super) const FIRST_EPOCH: u64 = 1_900_000;
@@ -76,74 +80,6 @@ pub(super) enum Target {
     All,
 }
 
-/// How fast history grows.
-#[derive(Debug, Clone)]
-pub(super) struct Pace {
-    /// How often each meter reports in an epoch.
-    pub(super) rounds: u64,
-    /// How many epochs are sealed already, and how many more may be open at once.
-    pub(super) ahead: Option<(watch::Receiver<u64>, u64)>,
-    /// At most so many settlements a second, evenly. Then latency counts from the moment a request was due, so that
-    /// those that couldn't be sent because others waited count too.
-    pub(super) tempo: Option<Tempo>,
-}
-
-/// An even rate, common to all clients.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Tempo {
-    /// How many settlements a second, and when the next request is due; `None`: as fast as they go.
-    beat: Arc<Mutex<Option<(f64, Instant)>>>,
-}
-
-impl Tempo {
-    /// From now on so many settlements a second.
-    pub(super) fn set(&self, per_second: f64) {
-        *self.beat.lock() = Some((per_second, Instant::now()));
-    }
-
-    /// Takes the next turn, for so many settlements, which could not be sent before `ready`: when they are due.
-    fn turn(&self, settlements: usize, ready: Option<Instant>) -> Option<Instant> {
-        let mut beat = self.beat.lock();
-        let (per_second, next) = beat.as_mut()?;
-        let due = ready.map_or(*next, |ready| ready.max(*next));
-        *next = due + Duration::from_secs_f64(settlements as f64 / *per_second);
-        Some(due)
-    }
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            rounds: 1,
-            ahead: None,
-            tempo: None,
-        }
-    }
-}
-
-impl Pace {
-    /// Waits until this slice is due: until its epoch may be open (or nobody seals any more), and its turn comes.
-    /// Returns the moment from which its latency counts.
-    async fn wait(&self, slice: &Slice) -> Instant {
-        // A turn that came while the epoch could not be open yet is put off; one that came while all clients were busy is not.
-        let mut ready = None;
-        if let Some((sealed, most)) = &self.ahead {
-            let near = |sealed: &u64| slice.epoch < FIRST_EPOCH + sealed + most;
-            let mut sealed = sealed.clone();
-            if !near(&sealed.borrow()) {
-                let _ = sealed.wait_for(near).await;
-                ready = Some(Instant::now());
-            }
-        }
-        let tempo = self.tempo.as_ref();
-        let due = tempo.and_then(|tempo| tempo.turn(slice.len, ready));
-        if let Some(due) = due {
-            sleep_until(due).await;
-        }
-        due.unwrap_or_else(Instant::now)
-    }
-}
-
 /// A request that was acknowledged.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Acknowledged {
@@ -192,6 +128,7 @@ struct Shared {
     open: Mutex<BTreeMap<u64, u64>>,
     complete: Option<mpsc::UnboundedSender<u64>>,
     pace: Pace,
+    streams: Vec<StreamClient>,
 }
 
 /// What a load is made of.
@@ -207,6 +144,8 @@ pub(super) struct Plan {
     /// Hears of epochs in which every meter's settlement is acknowledged.
     pub(super) complete: Option<mpsc::UnboundedSender<u64>>,
     pub(super) pace: Pace,
+    /// Binary streams to the leader that the clients share, instead of a connection of HTTP each.
+    pub(super) streams: Vec<StreamClient>,
 }
 
 impl Plan {
@@ -230,6 +169,7 @@ impl Plan {
             leader: cluster.leader().await?,
             complete: None,
             pace: Pace::default(),
+            streams: Vec::new(),
         })
     }
 }
@@ -250,6 +190,7 @@ impl Load {
             open: Mutex::default(),
             complete: plan.complete,
             pace: plan.pace,
+            streams: plan.streams,
         });
         let mut clients = JoinSet::new();
         for me in 0..plan.clients {
@@ -305,9 +246,17 @@ impl Shared {
         self.connect(me).await?;
         while !self.stop.load(Ordering::Relaxed) {
             let slice = self.schedule.next();
-            let ask = self.encoder.encode(&self.population, &slice);
-            let begun = self.pace.wait(&slice).await;
-            match self.persist(me, &ask, &slice, &mut sent.pushed_back).await? {
+            let begun;
+            let outcome = if self.streams.is_empty() {
+                let ask = self.encoder.encode(&self.population, &slice);
+                begun = self.pace.wait(&slice).await;
+                self.persist(me, &ask, &slice, &mut sent.pushed_back).await?
+            } else {
+                let settlements = payload::settlements(&self.population, &slice);
+                begun = self.pace.wait(&slice).await;
+                self.stream(me, settlements, &mut sent.pushed_back).await?
+            };
+            match outcome {
                 Outcome::Acknowledged => {
                     let at = Instant::now();
                     sent.acknowledged.push(Acknowledged {
@@ -378,6 +327,37 @@ impl Shared {
                     return Ok(Outcome::Unknown);
                 }
                 Err(silence) => return Err(Failure::Unavailable(silence)),
+            }
+        }
+    }
+
+    /// The same over a stream.
+    async fn stream(
+        &self,
+        me: usize,
+        settlements: Vec<Settlement>,
+        pushed_back: &mut u64,
+    ) -> Result<Outcome, Failure> {
+        let stream = &self.streams[me % self.streams.len()];
+        loop {
+            match stream.settle(settlements.clone(), None).await {
+                Ok(stream::Reply::Done { .. }) => return Ok(Outcome::Acknowledged),
+                Ok(stream::Reply::Failed {
+                    status: 429 | 503, ..
+                }) => {
+                    *pushed_back += 1;
+                    if self.stop.load(Ordering::Relaxed) {
+                        return Ok(Outcome::Unknown);
+                    }
+                    sleep(PUSHED_BACK).await;
+                }
+                Ok(stream::Reply::Failed { status: 504, .. }) => return Ok(Outcome::Unknown),
+                Ok(failed) => return Err(Failure::Refused(format!("the stream: {failed:?}"))),
+                Err(_) if self.dying.load(Ordering::Relaxed) => {
+                    sleep(PUSHED_BACK).await;
+                    return Ok(Outcome::Unknown);
+                }
+                Err(silence) => return Err(Failure::Unavailable(format!("the stream: {silence}"))),
             }
         }
     }
@@ -454,21 +434,5 @@ mod tests {
             .flat_map(|epoch| an_epoch.iter().map(move |first| (epoch, *first)))
             .collect();
         assert_eq!(slices, expected);
-    }
-
-    #[tokio::test]
-    async fn turns_come_evenly_and_later_only_where_nothing_could_be_sent() {
-        let tempo = Tempo::default();
-        assert_eq!(tempo.turn(100, None), None, "without a rate there are no turns");
-        tempo.set(1_000.0);
-        let first = tempo.turn(100, None).expect("a turn");
-        let second = tempo.turn(50, None).expect("a turn");
-        assert_eq!(second - first, Duration::from_millis(100));
-        let ready = second + Duration::from_secs(7);
-        assert_eq!(tempo.turn(100, Some(ready)), Some(ready));
-        assert_eq!(
-            tempo.turn(100, Some(first)),
-            Some(ready + Duration::from_millis(100))
-        );
     }
 }

@@ -14,6 +14,7 @@ mod floor;
 mod latency;
 mod load;
 mod machine;
+mod pace;
 mod payload;
 mod plan;
 mod population;

@@ -3,7 +3,7 @@
 use hyper::body::Bytes;
 use ledger::canonical::Canonical as _;
 use ledger::roster::{RosterId, Row};
-use ledger::{Epoch, RosterBatch};
+use ledger::{Epoch, GramsCo2, RosterBatch, Settlement, Wh};
 use serde_json::json;
 
 use super::population::{Population, Slice};
@@ -120,6 +120,28 @@ impl Encoder for Packed {
 pub(super) enum Form {
     Lines,
     Packed,
+    /// As settlements on the binary stream.
+    Stream,
+}
+
+/// The settlements of a slice.
+pub(super) fn settlements(population: &Population, slice: &Slice) -> Vec<Settlement> {
+    let settlement = |meter: usize| {
+        let reading = population.reading(slice.epoch, meter);
+        #[expect(
+            clippy::expect_used,
+            reason = "names, epochs and readings are the bench's own, and in range"
+        )]
+        Settlement {
+            meter: population.meter(meter).parse().expect("a name"),
+            epoch: Epoch::new(slice.epoch).expect("far below the last epoch"),
+            consumption: Wh::new(reading.wh).expect("a reading"),
+            label: LABEL.parse().expect("a label"),
+            co2eq: GramsCo2::new(reading.grams).expect("a reading"),
+            autoseal: None,
+        }
+    };
+    slice.meters().map(settlement).collect()
 }
 
 /// The encoder for batches of a size; the cluster is given what it needs to know.
@@ -134,7 +156,8 @@ pub(super) async fn encoder(
 ) -> Result<Box<dyn Encoder>, Error> {
     Ok(match form {
         _ if batch == 1 => Box::new(Single),
-        Form::Lines => Box::new(Lines),
+        // What is encoded for HTTP isn't used on streams.
+        Form::Lines | Form::Stream => Box::new(Lines),
         Form::Packed => Box::new(Packed::prepare(client, population, batch).await?),
     })
 }

@@ -91,6 +91,14 @@ impl Workload {
         }
     }
 
+    fn streamed(self) -> Self {
+        Self {
+            name: format!("{}-stream", self.name),
+            form: Form::Stream,
+            ..self
+        }
+    }
+
     fn lasting(self, warm_up: Duration, measured: Duration, check: Duration) -> Self {
         Self {
             warm_up,
@@ -107,13 +115,14 @@ pub(super) fn quick(measured: Option<Duration>) -> Vec<Workload> {
         Workload::flat(1, 1, 10_000),
         Workload::flat(1, 64, 10_000),
         Workload::flat(1, 1_024, 10_000),
+        Workload::flat(1, 1_024, 10_000).streamed(),
         Workload::flat(64, 16, 10_000),
         Workload::flat(1_000, 16, 10_000),
         Workload::flat(1_000, 16, 10_000).in_lines(),
         Workload::flat(8_000, 4, 1_000_000),
         Workload::sealing(1_000),
     ];
-    let measured = measured.unwrap_or(Duration::from_secs(4));
+    let measured = measured.unwrap_or(Duration::from_millis(3_500));
     let all = workloads.into_iter();
     all.map(|workload| workload.lasting(measured / 4, measured, Duration::from_secs(1)))
         .collect()
@@ -128,6 +137,7 @@ pub(super) fn full(measured: Option<Duration>) -> Vec<Workload> {
         }
     }
     workloads.push(Workload::flat(1, 1_024, 10_000));
+    workloads.push(Workload::flat(1, 1_024, 10_000).streamed());
     workloads.push(Workload::flat(1_000, 16, 10_000).in_lines());
     workloads.push(Workload::flat(8_000, 16, 10_000).in_lines());
     workloads.push(Workload::flat(1, 1, 10_000).all_nodes());

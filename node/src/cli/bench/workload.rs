@@ -15,14 +15,18 @@ use super::super::Failure;
 use super::check;
 use super::cluster::Cluster;
 use super::latency::Latencies;
-use super::load::{Load, Pace, Plan, Sent};
-use super::payload;
+use super::load::{Load, Plan, Sent};
+use super::pace::Pace;
+use super::payload::{self, Form};
 use super::plan::{Who, Workload};
 use super::population::Population;
 use super::process;
 use super::report::{Row, Shares};
+use crate::client::stream::StreamClient;
 use crate::client::{Ask, Client};
 
+/// Streams that the clients of a load share.
+const STREAMS: usize = 8;
 /// Calls under way at once while rules and contracts are set up.
 const AT_ONCE: usize = 64;
 /// How long the nodes run on under load after the measurement, before they are killed.
@@ -62,6 +66,11 @@ pub(super) async fn run(dir: &Path, workload: &Workload) -> Result<Row, Failure>
     prepare(&cluster.client, &population).await?;
     let encoder = payload::encoder(workload.form, &cluster.client, &population, workload.batch).await?;
     let term = term(&cluster).await?;
+    let leader = cluster.leader().await?;
+    let streams = match workload.form {
+        Form::Stream => streams(&cluster.client, leader).await?,
+        Form::Lines | Form::Packed => Vec::new(),
+    };
 
     let sealer = workload
         .seals()
@@ -73,9 +82,10 @@ pub(super) async fn run(dir: &Path, workload: &Workload) -> Result<Row, Failure>
         batch: workload.batch,
         clients: workload.clients,
         target: workload.target,
-        leader: cluster.leader().await?,
+        leader,
         complete: sealer.as_ref().map(|sealer| sealer.epochs.clone()),
         pace: Pace::default(),
+        streams,
     });
     let begun = Instant::now();
     let marks = tokio::select! {
@@ -114,6 +124,16 @@ pub(super) async fn run(dir: &Path, workload: &Workload) -> Result<Row, Failure>
         seals,
         ..measured(workload, marks, &sent, peak_rss)
     })
+}
+
+/// Binary streams to a node.
+async fn streams(client: &Client, node: usize) -> Result<Vec<StreamClient>, Failure> {
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let stream = StreamClient::connect(client.address(node)).await;
+        streams.push(stream.map_err(|error| Failure::Unavailable(error.to_string()))?);
+    }
+    Ok(streams)
 }
 
 /// The figures between two marks.
