@@ -63,6 +63,18 @@ pub struct Failed {
     pub what: String,
 }
 
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failed {
+            seed,
+            checker,
+            at_ms,
+            what,
+        } = self;
+        write!(f, "seed {seed} broke a promise at {at_ms} ms, {checker}: {what}")
+    }
+}
+
 /// What the seeds found together.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Found {
@@ -148,14 +160,8 @@ impl fmt::Display for Found {
             };
             writeln!(f, "  {weight}: {}", self.unreached.join(", "))?;
         }
-        for Failed {
-            seed,
-            checker,
-            at_ms,
-            what,
-        } in &self.failed
-        {
-            writeln!(f, "seed {seed} broke a promise at {at_ms} ms, {checker}: {what}")?;
+        for failed in &self.failed {
+            writeln!(f, "{failed}")?;
         }
         match self.failed.len() {
             0 => writeln!(f, "no seed failed"),
@@ -189,7 +195,13 @@ pub fn run(args: &ExploreArgs, states: &[&str]) -> io::Result<Found> {
             return true;
         };
         match outcome {
-            Ok(outcome) => found.add(seed, outcome),
+            Ok(outcome) => {
+                found.add(seed, outcome);
+                // Long before the end someone may want to look into it.
+                if let Some(failed) = found.failed.last().filter(|failed| failed.seed == seed) {
+                    eprintln!("\r{failed}");
+                }
+            }
             Err(e) => {
                 error.get_or_insert(e);
                 return true;
