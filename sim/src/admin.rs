@@ -184,9 +184,12 @@ impl Admin {
                     self.count(counted);
                     return true;
                 }
+                // A node that lost its disk knows of no cluster; another one does.
                 Some(Answer {
-                    status: 403..=409, ..
-                }) => return false,
+                    status: 403..=409,
+                    body,
+                    ..
+                }) if body["error"]["code"] != "no_genesis" => return false,
                 _ => self.pause(50..=500).await,
             }
         }
