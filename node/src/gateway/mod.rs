@@ -340,6 +340,9 @@ impl Backend for Gateway {
                 return Ok(());
             }
             let index = self.read_point().await?;
+            if planted!("read-before-applied") {
+                return Ok(());
+            }
             let applied = self.inner.replica.wait_applied(index, self.inner.patience).await;
             applied.map_err(|error| match error {
                 raft::WaitError::Stopped => Unanswered::Stopping,

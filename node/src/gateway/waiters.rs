@@ -44,7 +44,8 @@ struct Waiting {
 impl Waiting {
     fn is_told(&self, told: &Told<'_>) -> bool {
         // Seldom more than this one.
-        told.signature == Some(&self.signature)
+        planted!("told-by-name-alone")
+            || told.signature == Some(&self.signature)
             || told.action.is_some_and(|action| {
                 Envelope::from_bytes(&self.bytes).is_ok_and(|ours| ours.action_digest() == *action)
             })
