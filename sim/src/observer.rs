@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use checkers::Violation;
-use checkers::failstop::{Damaged, FailStop};
+use checkers::failstop::{self, Damaged, FailStop};
 use checkers::history::History;
 use checkers::recovery::View;
 use checkers::wal::Platter;
@@ -17,7 +17,7 @@ use crate::host::{Host, SPINS};
 use crate::product::Product;
 use crate::trace;
 use crate::workload::roster;
-use crate::world::{Stop, World};
+use crate::world::World;
 
 /// How long Raft may take to get where the ledger wants it once faults and orders are over, in milliseconds.
 const SETTLED_WITHIN_MS: u64 = 15_000;
@@ -77,18 +77,13 @@ impl Observer {
         });
         self.watch.look_at_disks(now, disks);
         for stop in &world.stops()[self.stops..] {
-            let Stop {
-                at_ms,
-                node,
-                why,
-                felt_disk,
-            } = stop;
-            if why.starts_with(SPINS) {
-                self.watch
-                    .complain(*at_ms, "liveness", Some(format!("n{node} {why}")));
-            } else if !felt_disk && !self.excused.contains(node) {
-                let what = format!("n{node} stops, and its disk gave it no reason: {why}");
-                self.watch.complain(*at_ms, "fail-stop", Some(what));
+            let node = stop.node;
+            if stop.why.starts_with(SPINS) {
+                let what = format!("n{node} {}", stop.why);
+                self.watch.complain(stop.at_ms, "liveness", Some(what));
+            } else if !self.excused.contains(&node) {
+                let found = failstop::stopped(node, stop.felt_disk, &stop.why);
+                self.watch.complain(stop.at_ms, "fail-stop", found);
             }
         }
         self.stops = world.stops().len();

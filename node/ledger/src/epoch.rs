@@ -236,21 +236,21 @@ impl Queue {
         let member = &mut self.members[rank as usize];
         member.done = true;
         let (upstreams, partners) = (member.upstreams.clone(), member.partners.clone());
-        for place in upstreams {
-            let upstream = self.links[place];
-            let member = &mut self.members[upstream as usize];
-            member.below -= 1;
-            if member.below == 0 {
-                self.place(upstream);
-            }
+        for link in upstreams {
+            self.count_off(link, |upstream| &mut upstream.below);
         }
-        for place in partners {
-            let partner = self.links[place];
-            let member = &mut self.members[partner as usize];
-            member.owners -= 1;
-            if member.owners == 0 {
-                self.place(partner);
-            }
+        for link in partners {
+            self.count_off(link, |partner| &mut partner.owners);
+        }
+    }
+
+    /// One less for whom a linked member waits.
+    fn count_off(&mut self, link: usize, waits_for: fn(&mut Member) -> &mut u32) {
+        let rank = self.links[link];
+        let left = waits_for(&mut self.members[rank as usize]);
+        *left -= 1;
+        if *left == 0 {
+            self.place(rank);
         }
     }
 }

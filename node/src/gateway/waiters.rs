@@ -43,9 +43,9 @@ struct Waiting {
 
 impl Waiting {
     fn is_told(&self, told: &Told<'_>) -> bool {
-        // Seldom more than this one.
         planted!("told-by-name-alone")
             || told.signature == Some(&self.signature)
+            // Seldom asked: mostly the envelope is one's own.
             || told.action.is_some_and(|action| {
                 Envelope::from_bytes(&self.bytes).is_ok_and(|ours| ours.action_digest() == *action)
             })

@@ -1,5 +1,5 @@
-//! Fail-stop: a process whose disk has failed to sync ends, and one that finds its log damaged does not go on without
-//! what was in it.
+//! Fail-stop: a process whose disk has failed to sync ends, one that finds its log damaged does not go on without
+//! what was in it, and one whose disk has refused it nothing does not end.
 
 use std::collections::BTreeMap;
 
@@ -29,6 +29,11 @@ impl FailStop {
         (before <= ENDS_WITHIN_MS && *ran > ENDS_WITHIN_MS)
             .then(|| format!("n{node} runs on {ENDS_WITHIN_MS} ms after a sync of its disk has failed"))
     }
+}
+
+/// Judges a process that stopped by itself, unasked; `refused` says whether its disk had refused it anything.
+pub fn stopped(node: u64, refused: bool, why: &str) -> Option<String> {
+    (!refused).then(|| format!("n{node} stops, and its disk gave it no reason: {why}"))
 }
 
 /// Disks that are damaged on purpose. Their nodes may halt; they may not forget.
@@ -69,6 +74,13 @@ mod tests {
         assert_eq!(check.look(60_000, 1, true, false), None, "it was paused");
         assert_eq!(check.look(60_000, 1, false, true), None, "another process");
         assert_eq!(check.look(70_000, 1, true, true), None, "whose disk fails now");
+    }
+
+    #[test]
+    fn a_process_stops_for_its_disk_alone() {
+        assert_eq!(stopped(3, true, "a sync failed"), None);
+        let what = stopped(3, false, "its log makes no sense").expect("an offence");
+        assert!(what.contains("n3") && what.contains("its log makes no sense"));
     }
 
     #[test]

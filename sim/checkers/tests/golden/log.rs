@@ -200,6 +200,11 @@ impl Fixture {
                 operation("again", Told::Refused(409, "already_sealed".into())),
                 operation("never", Told::Unknown),
                 operation("edge", Told::Refused(422, "invalid".into())),
+                // Of what was asked without a key the log has another nonce.
+                Operation {
+                    keyed: false,
+                    ..operation("keyless", Told::Done)
+                },
             ],
             seals: vec![SealSeen {
                 at_ms: 1,
