@@ -465,3 +465,82 @@ impl Statements {
         balance
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ledger::AssetId;
+
+    use super::*;
+
+    fn number(n: u64) -> i64 {
+        i64::try_from(n).expect("small")
+    }
+
+    /// The meter's settlement of the entry with this index: the meter draws from the street.
+    fn statement(index: u64) -> Statement {
+        let name = |name: &str| AssetId::try_from(name).expect("a name");
+        Statement {
+            id: StatementId { index, position: 0 },
+            from: name("street"),
+            to: name("meter"),
+            epoch: Epoch::new(7).expect("an epoch"),
+            energy: Wh::new(number(index) * 3 + 1).expect("in range"),
+            co2eq: GramsCo2::new(-number(index)).expect("in range"),
+            kind: Kind::Metered {
+                meter: MeterSide::To,
+                label: Label::try_from("virtual_1").expect("a label"),
+            },
+        }
+    }
+
+    /// Hashing as statements come changes nothing: however long the journal, sealed in between or not, come as rows or
+    /// one by one, moved to another group or not, its frontier is that over the digests, its balance the sum.
+    #[test]
+    fn a_journal_is_hashed_as_it_grows_like_all_at_once() {
+        let names = Names::default();
+        let [street, meter] = ["street", "meter"].map(|name| names.number(&name.try_into().expect("a name")));
+        let mut book = Book::default();
+        let (mut whole, mut open) = (Frontier::default(), 0);
+        for index in 0..200 {
+            let one = statement(index);
+            whole.push(one.digest());
+            open += i128::from(one.energy.get());
+            if index % 3 == 0 {
+                book.add(meter, &one, &names);
+            } else {
+                let row = Row {
+                    energy: one.energy.get(),
+                    co2: one.co2eq.get(),
+                    position: 0,
+                    from: street,
+                    to: meter,
+                    meter: MeterSide::To,
+                    home: [false, true],
+                };
+                let rows = Rows {
+                    epoch: one.epoch,
+                    label: one.label().try_into().expect("a label"),
+                    index,
+                    rows: vec![row],
+                };
+                book.add_rows(&rows, &names);
+            }
+            assert_eq!(book.frontier(meter, one.epoch, &names), whole, "at {index}");
+            assert_eq!(book.open(meter).total_in().energy, open, "at {index}");
+            if [0, 14, 90].contains(&index) {
+                let past = Past {
+                    newest: (0, Digest::ZERO),
+                    sealed: book.open(meter),
+                    frontier: whole.clone(),
+                };
+                book.seal(meter, past);
+                open = 0;
+            }
+            if index % 70 == 69 {
+                let leaf = book.take(meter, one.epoch, &names).expect("it is there");
+                book = Book::default();
+                book.put(meter, leaf, &names);
+            }
+        }
+    }
+}
