@@ -302,6 +302,14 @@ fn conservation_sees_energy_that_is_lost_and_statements_with_one_side() {
         journal["statements"] = json!([]);
     }
     assert_eq!(complaints(&one_sided), ["conservation"]);
+
+    // Whoever is no side of a statement has none of it in its journal.
+    let mut strayed = good();
+    for journal in journal(&mut strayed, "home") {
+        let all = journal["statements"].as_array_mut().unwrap();
+        all.push(statement(2, "street", "district", 500, "residual", ".end"));
+    }
+    assert_eq!(complaints(&strayed), ["conservation"]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::product::Product;
 /// The product's ledger beside the oracle.
 pub(super) type Judged = Judgement<Product>;
 
-fn key(n: u8) -> SigningKey {
+pub(super) fn key(n: u8) -> SigningKey {
     SigningKey::from_bytes(&[n; 32])
 }
 

@@ -3,6 +3,7 @@
 
 mod agree;
 mod attestation;
+mod certificates;
 mod clients;
 #[path = "../../../../node/ledger/tests/common/mod.rs"]
 mod common;
