@@ -42,6 +42,31 @@ impl Client {
         }
     }
 
+    /// Asks a healthy node for many things, some at a time: there may be tens of thousands.
+    async fn insist_on_all(
+        &mut self,
+        node: u64,
+        action: &str,
+        bodies: Vec<Value>,
+    ) -> Result<Vec<Value>, String> {
+        let mut shown = Vec::with_capacity(bodies.len());
+        for bodies in bodies.chunks(self.crowd.len()) {
+            let calls = self.crowd.iter_mut().zip(bodies);
+            let calls = calls.map(|(http, body)| http.call(node, action, None, body, HEALTHY));
+            for (answer, body) in futures::future::join_all(calls).await.into_iter().zip(bodies) {
+                let answer = match answer {
+                    Ok(answer) if judge(&answer) != Outcome::Unknown => {
+                        self.note_odd(action, node, &answer);
+                        answer
+                    }
+                    _ => self.insist(node, action, body, None).await?,
+                };
+                shown.push(answer.body);
+            }
+        }
+        Ok(shown)
+    }
+
     /// Waits until whoever leads shows exactly the members that there should be.
     pub(super) async fn await_members(&mut self) -> Result<(), String> {
         let give_up = tokio::time::Instant::now() + MEMBERSHIP;
@@ -199,24 +224,24 @@ impl Client {
                 shown.contracts = all;
             }
             // The node has just shown that it is up to date. What it serves from here on needs no round of heartbeats each.
-            for (asset, epoch) in &journals {
-                let body = json!({"assetId": asset, "epoch": epoch});
-                let journal = self
-                    .insist(node, "balancing.journal?consistency=local", &body, None)
-                    .await?;
-                shown.journals.insert((asset.clone(), *epoch), journal.body);
-            }
+            let asked = journals
+                .iter()
+                .map(|(asset, epoch)| json!({"assetId": asset, "epoch": epoch}));
+            let answers = self
+                .insist_on_all(node, "balancing.journal?consistency=local", asked.collect())
+                .await?;
+            shown.journals.extend(journals.iter().cloned().zip(answers));
             // Every node has proofs of some of the seals to show; all of them would take most of the run.
             let healthy = self.healthy();
             let place = healthy.iter().position(|other| *other == node).unwrap_or(0) as u64;
             let nodes = healthy.len() as u64;
-            for (asset, epoch, version) in sealed.iter().filter(|(_, epoch, _)| epoch % nodes == place) {
-                let body = json!({"assetId": asset, "epoch": epoch, "version": version});
-                let proof = self
-                    .insist(node, "balancing.proof?consistency=local", &body, None)
-                    .await?;
-                shown.proofs.insert((asset.clone(), *epoch, *version), proof.body);
-            }
+            let own = || sealed.iter().filter(|(_, epoch, _)| epoch % nodes == place);
+            let asked = own()
+                .map(|(asset, epoch, version)| json!({"assetId": asset, "epoch": epoch, "version": version}));
+            let answers = self
+                .insist_on_all(node, "balancing.proof?consistency=local", asked.collect())
+                .await?;
+            shown.proofs.extend(own().cloned().zip(answers));
             self.history.lock().shown.insert(node, shown);
         }
         Ok(())
