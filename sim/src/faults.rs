@@ -21,8 +21,8 @@ pub enum Fault {
     OneWay(u64, u64),
     /// Whoever leads at that moment is cut off from all others.
     IsolateLeader,
-    /// The disk of whoever leads at that moment stalls, its machine falls silent [`BLINK_MS`] later and loses all that
-    /// it has not synced meanwhile, and is back after so many milliseconds: before anyone has missed it, if they are few.
+    /// The disk of whoever leads at that moment stalls, its machine falls silent [`BLINK_MS`] later and loses all or
+    /// some of what it has not synced meanwhile, and is back after so many milliseconds: before anyone has missed it, if they are few.
     BlinkLeader(u64),
     /// All cuts end.
     Heal,

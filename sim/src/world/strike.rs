@@ -117,11 +117,16 @@ impl World {
         });
         let down = (self.time.now_ms() + BLINK_MS).min(self.quiet_from_ms.saturating_sub(1));
         let up = (down + down_ms).min(self.quiet_from_ms);
+        // All of it, or what a torn batch leaves.
+        let loss = match self.restart.below(2) {
+            0 => Loss::Everything,
+            _ => Loss::Some,
+        };
         let crash = Fault::Crash {
             node: leader,
             // A process that ends takes its port with it, which refuses from then on: that is noticed at once.
             silent: true,
-            loss: Some(Loss::Everything),
+            loss: Some(loss),
         };
         self.later.extend([
             (down, crash),
