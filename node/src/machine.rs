@@ -198,7 +198,7 @@ impl StateMachine for Machine {
         let captured = ledger.capture();
         let files = ledger.frozen().flat_map(|(_, files)| files);
         Capture {
-            encode: Box::new(move || captured.encode().into()),
+            encode: Box::new(move || captured.encode().into_iter().map(Bytes::from).collect()),
             attachments: files.map(attachment).collect(),
         }
     }

@@ -29,7 +29,7 @@ use crate::fault::Faults;
 const DIR: &str = "archive";
 const DRAFT: &str = ".draft";
 const NAME_BYTES: usize = 128;
-/// Bytes written or read at once.
+/// Bytes written or synced at once: what is left to sync is what the log's own syncs wait behind.
 const PIECE: usize = 1 << 20;
 
 /// A file that a snapshot refers to.
@@ -217,6 +217,7 @@ impl Attachments {
             draft,
             file,
             written: 0,
+            unsynced: 0,
             hash: Sha256::new(),
             hold,
         })
@@ -277,6 +278,7 @@ pub(crate) struct Draft {
     draft: String,
     file: Arc<dyn DiskFile>,
     written: u64,
+    unsynced: usize,
     hash: Sha256,
     hold: Hold,
 }
@@ -292,8 +294,13 @@ impl Draft {
             return Err(bad(&self.path, "more bytes than announced"));
         }
         self.hash.update(&piece);
+        self.unsynced += piece.len();
         self.file.write_at(self.written, piece).await?;
         self.written = end;
+        if self.unsynced >= PIECE {
+            self.file.sync().await?;
+            self.unsynced = 0;
+        }
         Ok(())
     }
 

@@ -38,7 +38,8 @@ pub enum Payload {
 pub struct Capture {
     /// Called away from the machine, while apply goes on; so it must own what it needs (a clone of persistent maps,
     /// or bytes already made).
-    pub encode: Box<dyn FnOnce() -> Bytes + Send>,
+    /// It returns the state's bytes in pieces.
+    pub encode: Box<dyn FnOnce() -> Vec<Bytes> + Send>,
     /// The files that the state refers to, all of them durable.
     pub attachments: Vec<Attachment>,
 }
@@ -47,7 +48,7 @@ impl Capture {
     /// A capture that refers to no files.
     pub fn new(encode: impl FnOnce() -> Bytes + Send + 'static) -> Capture {
         Capture {
-            encode: Box::new(encode),
+            encode: Box::new(|| vec![encode()]),
             attachments: Vec::new(),
         }
     }

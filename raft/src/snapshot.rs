@@ -35,7 +35,7 @@ use crate::types::SnapshotMeta;
 const DIR: &str = "snapshot";
 const MAGIC: &[u8; 8] = b"GRIDSNP\x02";
 const HEAD_BYTES: usize = 8 + 32 + 8 + 4 + 8 + 4 + 4;
-/// Bytes written or read at once.
+/// Bytes written or synced at once: what is left to sync is what the log's own syncs wait behind.
 const PIECE: usize = 1 << 20;
 /// More than the attachments of any sane number, some 100 bytes each.
 const MAX_META_BYTES: usize = 256 << 20;
@@ -85,6 +85,7 @@ pub(crate) struct Draft {
     body_crc: u32,
     body_at: u64,
     written: u64,
+    unsynced: usize,
     crc: u32,
     meta: SnapshotMeta,
     attachments: Arc<[Attachment]>,
@@ -102,8 +103,13 @@ impl Draft {
             return Err(bad(&self.path, "more bytes than announced"));
         }
         self.crc = crc32c_append(self.crc, &piece);
+        self.unsynced += piece.len();
         self.file.write_at(self.body_at + self.written, piece).await?;
         self.written = end;
+        if self.unsynced >= PIECE {
+            self.file.sync().await?;
+            self.unsynced = 0;
+        }
         Ok(())
     }
 }
@@ -241,6 +247,7 @@ impl Shelf {
             body_crc,
             body_at,
             written: 0,
+            unsynced: 0,
             crc: 0,
             meta,
             attachments,
@@ -298,7 +305,7 @@ impl Shelf {
         ))
     }
 
-    /// Writes bytes in memory as a snapshot.
+    /// Writes pieces in memory as a snapshot.
     ///
     /// # Errors
     /// What the disk says.
@@ -306,13 +313,15 @@ impl Shelf {
         &self,
         meta: SnapshotMeta,
         attachments: Vec<Attachment>,
-        body: Bytes,
+        body: Vec<Bytes>,
     ) -> io::Result<(SnapshotMeta, SnapshotFile)> {
-        let (bytes, crc) = (body.len() as u64, crc32c(&body));
+        let bytes = body.iter().map(|piece| piece.len() as u64).sum();
+        let crc = body.iter().fold(0, |crc, piece| crc32c_append(crc, piece));
         let mut draft = self.begin(meta, attachments.into(), bytes, crc).await?;
-        let mut rest = body;
-        while !rest.is_empty() {
-            draft.write(rest.split_to(rest.len().min(PIECE))).await?;
+        for mut rest in body {
+            while !rest.is_empty() {
+                draft.write(rest.split_to(rest.len().min(PIECE))).await?;
+            }
         }
         self.finish(draft).await
     }

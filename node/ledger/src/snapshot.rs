@@ -19,7 +19,7 @@ use crate::asset::{Asset, Assets, Handle, ROOT_HANDLE};
 use crate::block::{Block, Chain};
 use crate::canonical::{Canonical, DecodeError, Decoder, Encoder};
 use crate::contract::{Contract, Contracts, Record};
-use crate::digest::{Digest, digest};
+use crate::digest::{Digest, digest, finish, hasher};
 use crate::envelope::EnvelopeRef;
 use crate::event::{Event, JournalImage};
 use crate::frozen::{Frozen, Row};
@@ -32,6 +32,7 @@ use crate::roster::{Roster, roster_id};
 use crate::statement::Label;
 use crate::stored::Stored;
 use crate::units::Epoch;
+use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -71,18 +72,60 @@ pub struct Captured {
 }
 
 impl Captured {
-    /// The bytes of the snapshot.
-    pub fn encode(self) -> Vec<u8> {
-        let mut out = self.out;
-        out.count(self.books.len());
+    /// The bytes of the snapshot, in pieces.
+    pub fn encode(self) -> Vec<Vec<u8>> {
+        let mut out = Pieces::default();
+        out.append(self.out.into_bytes());
+        out.next().count(self.books.len());
         for (epoch, book) in &self.books {
-            epoch.encode(&mut out);
+            epoch.encode(out.next());
             encode_book(book, &mut out);
         }
-        out.raw(&self.behind);
-        let checksum = digest("snapshot", out.as_bytes());
-        out.raw(&checksum.0);
-        out.into_bytes()
+        out.append(self.behind);
+        out.finish()
+    }
+}
+
+/// Bytes of a piece, about.
+const PIECE: usize = 1 << 20;
+
+/// Canonical bytes in pieces, none of which is moved once it is large: whoever encodes a snapshot gives way to all others,
+/// and an allocator that moves tens of megabytes holds a lock meanwhile for which those would wait.
+#[derive(Default)]
+struct Pieces {
+    full: Vec<Vec<u8>>,
+    open: Encoder,
+}
+
+impl Pieces {
+    /// Takes what comes next, which should be small.
+    fn next(&mut self) -> &mut Encoder {
+        if self.open.as_bytes().len() >= PIECE {
+            self.cut(Encoder::with_capacity(PIECE + PIECE / 16));
+        }
+        &mut self.open
+    }
+
+    /// Appends bytes as they are.
+    fn append(&mut self, bytes: Vec<u8>) {
+        self.cut(Encoder::new());
+        self.full.push(bytes);
+    }
+
+    fn cut(&mut self, next: Encoder) {
+        let full = std::mem::replace(&mut self.open, next).into_bytes();
+        if !full.is_empty() {
+            self.full.push(full);
+        }
+    }
+
+    /// All pieces, and the checksum of them.
+    fn finish(mut self) -> Vec<Vec<u8>> {
+        self.cut(Encoder::new());
+        let mut hash = hasher("snapshot");
+        self.full.iter().for_each(|piece| hash.update(piece));
+        self.full.push(finish(hash).0.to_vec());
+        self.full
     }
 }
 
@@ -107,7 +150,7 @@ impl Ledger {
 
     /// The whole state as bytes.
     pub fn snapshot(&self) -> Vec<u8> {
-        self.capture().encode()
+        self.capture().encode().concat()
     }
 
     /// The state at this moment, still to be encoded: books are shared, not copied.
@@ -350,24 +393,26 @@ fn decode_contracts(ledger: &mut Ledger, from: &mut Decoder<'_>) -> Result<(), S
     Ok(())
 }
 
-fn encode_book(book: &Book, out: &mut Encoder) {
+fn encode_book(book: &Book, out: &mut Pieces) {
     let late = |stored: &Stored| planted!("snapshot-without-late") && book.is_late(stored);
-    out.count(book.statements.iter().filter(|stored| !late(stored)).count());
-    for stored in book.statements.iter().filter(|stored| !late(stored)) {
-        encode_stored(&stored, out);
+    let statements = || book.statements.iter().filter(|stored| !late(stored));
+    out.next().count(statements().count());
+    for stored in statements() {
+        encode_stored(&stored, out.next());
     }
     let sealed = || {
         book.journals
             .iter()
             .filter_map(|(handle, journal)| Some((handle, journal.prefix()?)))
     };
-    out.count(sealed().count());
+    out.next().count(sealed().count());
     for (handle, prefix) in sealed() {
+        let out = out.next();
         handle.encode(out);
         prefix.frontier.encode(out);
         prefix.seals.encode(out);
     }
-    book.approvals.encode(out);
+    book.approvals.encode(out.next());
 }
 
 fn decode_book(
@@ -455,4 +500,30 @@ fn decode_stored(bounds: Bounds, from: &mut Decoder<'_>) -> Result<Stored, Snaps
         subject: number(from)?,
     };
     row.stored(bounds).ok_or(inconsistent("statements"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_the_bytes_in_order_and_none_outgrows_its_room() {
+        let (mut pieces, mut whole) = (Pieces::default(), Encoder::new());
+        for n in 0..400_000 {
+            pieces.next().uint(n);
+            whole.uint(n);
+            if n == 150_000 {
+                pieces.append(vec![7; 5]);
+                whole.raw(&[7; 5]);
+            }
+        }
+        let encoded = pieces.finish();
+        assert!(encoded.len() > 3, "{} pieces", encoded.len());
+        let longest = encoded.iter().map(Vec::capacity).max();
+        assert!(longest.is_some_and(|longest| longest < 2 * PIECE), "{longest:?}");
+        let bytes = encoded.concat();
+        let (content, checksum) = bytes.split_last_chunk::<32>().expect("a checksum");
+        assert_eq!(content, whole.as_bytes());
+        assert_eq!(digest("snapshot", content), Digest(*checksum));
+    }
 }

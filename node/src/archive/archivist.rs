@@ -66,8 +66,10 @@ impl Archive {
 
     /// Writes an epoch's files, which are durable then.
     async fn write(&self, lent: &Arc<FrozenEpoch>) -> io::Result<(Vec<ArchiveFile>, Vec<Hold>)> {
-        let names = raft::aside(|| Names::of(lent, &self.ledger));
         let (lent, cluster) = (Arc::clone(lent), self.cluster);
+        let met = Arc::clone(&lent);
+        let mut names = raft::behind(move || Names::meet(&met)).await;
+        raft::aside(|| names.learn(&self.ledger));
         let encoded = raft::behind(move || files::encode(&lent, cluster, &names)).await?;
         let (mut files, mut held) = (Vec::new(), Vec::new());
         for (attachment, content) in encoded {

@@ -12,7 +12,6 @@
 //! seal's `leaf` in it, and `content`: the canonical bytes that the digest is of. Columns named `…_number`, `booked` and `frontier`
 //! are for the ledger. Notes: `gridseal.format`, `.table`, `.cluster`, `.epoch`, `.rest` (see [`FrozenEpoch::rest`], base64).
 
-use std::collections::BTreeMap;
 use std::io;
 
 use base64::Engine as _;
@@ -81,6 +80,10 @@ const SEALS: &str = "message seal {
 /// Names are fetched from the ledger so many at a time, so that it is never held for long.
 const NAMED: usize = 1024;
 
+/// What a statement and a seal take in their files, at most, nearly always.
+const STATEMENT_BYTES: usize = 32;
+const SEAL_BYTES: usize = 512;
+
 /// The words of the kinds, by their numbers.
 const KINDS: [&str; 5] = ["metered", "metered", "residual", "contract", "counter"];
 
@@ -120,58 +123,100 @@ fn notes(table: &str, cluster: ClusterId, epoch: Epoch) -> Vec<(&'static str, St
     ]
 }
 
-/// What numbers mean.
+/// What numbers mean: those that stand in an epoch's statements.
 #[derive(Default)]
 pub(super) struct Names {
-    assets: BTreeMap<u32, Text>,
-    labels: BTreeMap<u32, Text>,
-    contracts: BTreeMap<u32, (Text, Terms)>,
+    assets: Met<Text>,
+    labels: Met<Text>,
+    contracts: Met<Option<(Text, Terms)>>,
 }
 
 impl Names {
-    /// Those in an epoch. Asks the ledger for a moment at a time.
-    pub(super) fn of(frozen: &FrozenEpoch, ledger: &RwLock<Ledger>) -> Names {
+    /// Meets the numbers. Takes as long as there are statements, and asks nobody.
+    pub(super) fn meet(frozen: &FrozenEpoch) -> Names {
         let mut names = Names::default();
-        let rows: Vec<Row> = frozen.rows().collect();
-        for rows in rows.chunks(NAMED) {
-            let ledger = ledger.read();
-            for row in rows {
-                for asset in [row.from, row.to] {
-                    names.assets.entry(asset).or_insert_with(|| {
-                        let id = ledger.asset_numbered(asset);
-                        Text::from(id.map_or("", |id| id.as_str()))
-                    });
-                }
-                match row.kind {
-                    0 | 1 => {
-                        names.labels.entry(row.subject).or_insert_with(|| {
-                            let label = ledger.label_numbered(row.subject);
-                            Text::from(label.map_or("", |label| label.as_str()))
-                        });
-                    }
-                    3 | 4 => {
-                        if let Some(terms) = ledger.terms_numbered(row.subject)
-                            && !names.contracts.contains_key(&row.subject)
-                        {
-                            let named = (Text::from(terms.id.as_str()), terms.clone());
-                            names.contracts.insert(row.subject, named);
-                        }
-                    }
-                    _ => {}
-                }
+        for row in frozen.rows() {
+            names.assets.meet(row.from);
+            names.assets.meet(row.to);
+            match row.kind {
+                0 | 1 => names.labels.meet(row.subject),
+                3 | 4 => names.contracts.meet(row.subject),
+                _ => {}
             }
         }
         names
     }
 
+    /// Learns what they mean. Asks the ledger for a moment at a time.
+    pub(super) fn learn(&mut self, ledger: &RwLock<Ledger>) {
+        self.assets.learn(ledger, |ledger, number| {
+            let id = ledger.asset_numbered(number);
+            Text::from(id.map_or("", |id| id.as_str()))
+        });
+        self.labels.learn(ledger, |ledger, number| {
+            let label = ledger.label_numbered(number);
+            Text::from(label.map_or("", |label| label.as_str()))
+        });
+        self.contracts.learn(ledger, |ledger, number| {
+            let terms = ledger.terms_numbered(number)?;
+            Some((Text::from(terms.id.as_str()), terms.clone()))
+        });
+    }
+
     fn asset(&self, number: u32) -> Text {
-        self.assets.get(&number).cloned().unwrap_or_default()
+        self.assets.get(number).cloned().unwrap_or_default()
     }
 
     fn contract(&self, row: &Row) -> Option<&(Text, Terms)> {
         matches!(row.kind, 3 | 4)
-            .then(|| self.contracts.get(&row.subject))
-            .flatten()
+            .then(|| self.contracts.get(row.subject))
+            .flatten()?
+            .as_ref()
+    }
+}
+
+/// Numbers in the order in which they were met, and what each means. They lie densely: the ledger gave them in order.
+struct Met<T> {
+    /// One more than the place of a number; zero for one that was not met.
+    places: Vec<u32>,
+    numbers: Vec<u32>,
+    meanings: Vec<T>,
+}
+
+impl<T> Default for Met<T> {
+    fn default() -> Self {
+        Met {
+            places: Vec::new(),
+            numbers: Vec::new(),
+            meanings: Vec::new(),
+        }
+    }
+}
+
+impl<T> Met<T> {
+    fn meet(&mut self, number: u32) {
+        let at = number as usize;
+        if self.places.len() <= at {
+            self.places.resize(at + 1, 0);
+        }
+        if self.places[at] == 0 {
+            self.numbers.push(number);
+            // There are less than 2^32 numbers.
+            self.places[at] = u32::try_from(self.numbers.len()).unwrap_or(0);
+        }
+    }
+
+    fn learn(&mut self, ledger: &RwLock<Ledger>, meaning: impl Fn(&Ledger, u32) -> T) {
+        for numbers in self.numbers.chunks(NAMED) {
+            let ledger = ledger.read();
+            let meanings = numbers.iter().map(|number| meaning(&ledger, *number));
+            self.meanings.extend(meanings);
+        }
+    }
+
+    fn get(&self, number: u32) -> Option<&T> {
+        let place = self.places.get(number as usize)?.checked_sub(1)?;
+        self.meanings.get(place as usize)
     }
 }
 
@@ -182,6 +227,7 @@ fn statements(frozen: &FrozenEpoch, cluster: ClusterId, names: &Names) -> io::Re
         STATEMENTS,
         notes("statements", cluster, frozen.epoch()),
         &["position"],
+        frozen.len() * STATEMENT_BYTES,
     )?;
     let all: Vec<Row> = frozen.rows().collect();
     for rows in all.chunks(GROUP) {
@@ -196,7 +242,7 @@ fn statements(frozen: &FrozenEpoch, cluster: ClusterId, names: &Names) -> io::Re
             group.longs(rows.iter().map(|row| row.co2eq))?;
             group.texts(rows.iter().map(|row| kinds[usize::from(row.kind)].clone()))?;
             group.some_texts(rows.iter().map(|row| {
-                let label = metered(row).then(|| names.labels.get(&row.subject));
+                let label = metered(row).then(|| names.labels.get(row.subject));
                 label.flatten().cloned()
             }))?;
             group.some_texts(rows.iter().map(|row| match row.kind {
@@ -233,8 +279,8 @@ fn seals(frozen: &FrozenEpoch, cluster: ClusterId) -> io::Result<Vec<u8>> {
         "asset_number",
         "frontier",
     ];
-    let mut writer = Writer::new(SEALS, notes, &different)?;
     let all: Vec<SealRow> = frozen.seals().collect();
+    let mut writer = Writer::new(SEALS, notes, &different, all.len() * SEAL_BYTES)?;
     let bytes = |digest: &Digest| Text::from(&digest.0[..]);
     for rows in all.chunks(GROUP) {
         let seals = || rows.iter().map(|row| &*row.record.seal);

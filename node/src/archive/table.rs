@@ -28,8 +28,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// A table of this schema, with notes about it. Columns named in `plain` have values that are all different.
-    pub(super) fn new(schema: &str, notes: Vec<(&str, String)>, plain: &[&str]) -> io::Result<Writer> {
+    /// A table of this schema, with notes about it. Columns named in `plain` have values that are all different; the file
+    /// will have about `room` bytes.
+    pub(super) fn new(
+        schema: &str,
+        notes: Vec<(&str, String)>,
+        plain: &[&str],
+        room: usize,
+    ) -> io::Result<Writer> {
         let schema = parse_message_type(schema).map_err(io::Error::other)?;
         let notes = notes
             .into_iter()
@@ -42,7 +48,11 @@ impl Writer {
         for column in plain {
             properties = properties.set_column_dictionary_enabled(ColumnPath::from(*column), false);
         }
-        let file = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::new(properties.build()));
+        let file = SerializedFileWriter::new(
+            Vec::with_capacity(room),
+            Arc::new(schema),
+            Arc::new(properties.build()),
+        );
         Ok(Writer {
             file: file.map_err(io::Error::other)?,
         })
@@ -110,12 +120,14 @@ impl Group<'_> {
 }
 
 fn split<T>(values: impl Iterator<Item = Option<T>>) -> (Vec<T>, Vec<i16>) {
-    let mut present = Vec::new();
-    let values = values
-        .inspect(|value| present.push(i16::from(value.is_some())))
-        .flatten()
-        .collect();
-    (values, present)
+    // With room for all from the beginning: what grows is moved, see `ledger::snapshot`.
+    let rows = values.size_hint().0;
+    let (mut some, mut present) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+    for value in values {
+        present.push(i16::from(value.is_some()));
+        some.extend(value);
+    }
+    (some, present)
 }
 
 /// A table being read.
