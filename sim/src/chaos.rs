@@ -248,6 +248,7 @@ async fn run(options: &Options) -> io::Result<Verdict> {
     let history: Arc<Mutex<History>> = Arc::default();
     let load = workload::Options {
         seed: options.seed,
+        cluster: genesis.cluster(),
         nodes: ids.len() as u64,
         clients: options.clients,
         until_ms: plan.quiet_from_ms,

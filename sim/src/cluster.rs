@@ -25,6 +25,8 @@ use crate::trace;
 
 /// The port nodes listen on for each other.
 const PEER_PORT: u16 = 4000;
+/// How long a node may take to notice that its own ledger computes wrongly, in milliseconds.
+const NOTICED_WITHIN_MS: u64 = 10_000;
 /// How often what a node says of itself is looked at, in milliseconds.
 const LOOK: Duration = Duration::from_millis(20);
 /// Length of an epoch; not related to virtual time, since the clients name epochs themselves.
@@ -42,8 +44,19 @@ pub struct Seen {
     /// Where to ask each node that runs.
     /// With the life that each is of.
     gateways: BTreeMap<u64, (u64, Gateway)>,
+    /// What a ledger that computes wrongly led to.
+    wrong: Wrong,
     /// What broke a promise.
     pub violations: Vec<Violation>,
+}
+
+/// Whether the node whose ledger computes wrongly knows it.
+#[derive(Default)]
+struct Wrong {
+    /// Since when its state is another than the others', and it has raised no alarm.
+    unnoticed_ms: Option<u64>,
+    noticed: bool,
+    told: bool,
 }
 
 /// Shared by the nodes' processes and the world.
@@ -73,6 +86,32 @@ impl Seen {
             let what = format!("at {applied} the state of n{node} is {state}, that of n{first} {known}");
             self.violate("agreement", what);
         }
+    }
+
+    /// A node whose ledger computes wrongly says so before long.
+    fn look_at_wrong(&mut self, node: u64, applied: Option<u64>, state: &str, alarmed: bool) {
+        if alarmed {
+            self.wrong.noticed = true;
+            self.wrong.unnoticed_ms = None;
+            return;
+        }
+        let right = applied.and_then(|applied| self.states.get(&applied));
+        if right.is_none_or(|(_, right)| right == state) {
+            return;
+        }
+        let (at_ms, _) = trace::current();
+        let since = *self.wrong.unnoticed_ms.get_or_insert(at_ms);
+        if at_ms > since + NOTICED_WITHIN_MS && !self.wrong.told {
+            self.wrong.told = true;
+            let what =
+                format!("the ledger of n{node} computes wrongly since {since}, and it raises no alarm");
+            self.violate("alarm", what);
+        }
+    }
+
+    /// Whether a node whose ledger computed wrongly has raised the alarm.
+    pub fn noticed(&self) -> bool {
+        self.wrong.noticed
     }
 
     /// Where to ask a node, while it runs, from when it has started.
@@ -258,6 +297,9 @@ async fn node(common: Common, machine: Machine) -> Result<(), String> {
     {
         let mut seen = seen.lock();
         seen.applied.remove(&id);
+        if corrupt.is_some_and(|(node, _)| node == id) {
+            seen.wrong.unnoticed_ms = None;
+        }
         seen.leaders.remove(&id);
         seen.gateways.remove(&id);
     }
@@ -294,7 +336,9 @@ async fn node(common: Common, machine: Machine) -> Result<(), String> {
             let alarmed = !wrong && !status.alarms.is_empty();
             {
                 let mut seen = seen.lock();
-                if !wrong {
+                if wrong {
+                    seen.look_at_wrong(id, applied, &state, !status.alarms.is_empty());
+                } else {
                     seen.look(id, applied, state);
                 }
                 seen.leaders.insert(id, (status.term, status.leader));

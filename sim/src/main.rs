@@ -112,12 +112,11 @@ impl RunArgs {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => {
-            let mut options = scenario::Options::new(args.seed);
-            options.nodes = args.nodes;
-            options.faults_ms = args.virtual_s * 1_000;
+            let mut options = scenario::Options::of_seed(args.seed, args.nodes, args.virtual_s * 1_000);
             options.lying_disks = args.lying_disks;
             if args.calm {
                 options.rough = false;
+                options.corrupt = None;
                 options.plan = Some(Plan {
                     quiet_from_ms: options.faults_ms,
                     ..Plan::default()

@@ -48,9 +48,9 @@ pub struct Observer {
 
 impl Observer {
     /// One that has seen nothing yet; see [`Watch::new`].
-    pub fn new(excused: BTreeSet<u64>, seen: Shared, roster: roster::Shared) -> Self {
+    pub fn new(excused: BTreeSet<u64>, wrong: BTreeSet<u64>, seen: Shared, roster: roster::Shared) -> Self {
         Observer {
-            watch: Watch::new(excused.clone()),
+            watch: Watch::new(excused.clone(), wrong),
             seen,
             next_ms: 0,
             fail_stop: FailStop::default(),

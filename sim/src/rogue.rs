@@ -21,6 +21,8 @@ use crate::rng::Rng;
 const ELSEWHERE: Digest = Digest([0xee; 32]);
 /// An envelope's life, in milliseconds.
 const LIFE_MS: u64 = 600_000;
+/// Further away than any clock is wrong, in milliseconds.
+const FAR_MS: u64 = 3 * 24 * 3_600_000;
 
 /// The rogue.
 pub struct Rogue {
@@ -32,8 +34,10 @@ pub struct Rogue {
     pub time: Time,
     /// How many nodes there are to talk to.
     pub nodes: u64,
-    /// A key that the cluster trusts, used for another cluster.
+    /// A key that the cluster trusts, used for another cluster or for another time.
     pub gateway: SigningKey,
+    /// The cluster itself.
+    pub cluster: Digest,
     /// Where its successes are noted.
     pub history: Arc<Mutex<History>>,
 }
@@ -68,8 +72,25 @@ impl Rogue {
     fn forge(&mut self, tried: u64) -> Option<(&'static str, Envelope)> {
         let now = EPOCH_MS + self.time.now_ms();
         let stranger = SigningKey::from_bytes(&[0x5a; 32]);
-        let (what, cluster, key, not_after) = match self.rng.below(3) {
-            0 => ("by a key that nobody knows", ELSEWHERE, &stranger, now + LIFE_MS),
+        let (what, cluster, key, not_after) = match self.rng.below(6) {
+            0 => (
+                "by a key that nobody knows",
+                self.cluster,
+                &stranger,
+                now + LIFE_MS,
+            ),
+            1 => (
+                "that may wait for days",
+                self.cluster,
+                &self.gateway,
+                now + FAR_MS,
+            ),
+            2 => (
+                "whose time is long over",
+                self.cluster,
+                &self.gateway,
+                now.saturating_sub(FAR_MS),
+            ),
             _ => (
                 "that was signed for another cluster",
                 ELSEWHERE,

@@ -16,6 +16,7 @@ use crate::faults::Plan;
 use crate::observer::Observer;
 use crate::product::Product;
 use crate::report::Report;
+use crate::rng::{PerMillion, Rng};
 use crate::workload;
 use crate::workload::roster::Roster;
 use crate::world::{Setup, World};
@@ -71,6 +72,21 @@ impl Options {
             awaited: &[],
         }
     }
+
+    /// What a seed draws for so many nodes and so long a time, a node whose ledger computes wrongly included.
+    pub fn of_seed(seed: u64, nodes: u64, faults_ms: u64) -> Self {
+        let rng = &mut Rng::fork(seed, "a wrong ledger");
+        let drawn = rng.chance(PerMillion::percent(25));
+        let corrupt = (rng.within(1..=nodes.max(1)), rng.within(20..=200));
+        // A second node that can't sign would be more than a quorum does without.
+        let alone = nodes >= 3 && Plan::draw(seed, nodes, faults_ms).damaged().is_empty();
+        Options {
+            nodes,
+            faults_ms,
+            corrupt: (drawn && alone).then_some(corrupt),
+            ..Options::new(seed)
+        }
+    }
 }
 
 /// Runs the product.
@@ -92,10 +108,11 @@ pub fn run(options: &Options) -> io::Result<Report> {
         .plan
         .clone()
         .unwrap_or_else(|| Plan::draw_with_operations(seed, nodes, faults_ms));
-    let mut excused = plan.damaged();
-    excused.extend(options.corrupt.map(|(node, _)| node));
+    let damaged = plan.damaged();
+    let wrong: BTreeSet<u64> = options.corrupt.map(|(node, _)| node).into_iter().collect();
+    let excused = &damaged | &wrong;
     let roster = Roster::new(nodes, plan.orders().len());
-    let mut observer = Observer::new(excused.clone(), Arc::clone(&seen), Arc::clone(&roster));
+    let mut observer = Observer::new(damaged, wrong, Arc::clone(&seen), Arc::clone(&roster));
     let common = Common::new(seed, nodes, &plan.joiners(), Arc::clone(&seen))
         .map_err(io::Error::other)?
         .corrupt(options.corrupt);
@@ -106,6 +123,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
     };
     let load = workload::Options {
         seed,
+        cluster: common.id(),
         nodes,
         clients,
         until_ms: faults_ms,
@@ -166,6 +184,8 @@ pub fn run(options: &Options) -> io::Result<Report> {
     observer
         .watch
         .count("a node stopped by a disk fault", felt as u64);
+    let noticed = seen.lock().noticed();
+    observer.watch.count("a wrong ledger noticed", u64::from(noticed));
     drop(world);
     let history = history.lock();
     let concluded = observer.conclude(at_ms, &history);

@@ -54,9 +54,8 @@ impl ShrinkArgs {
         match (&self.file, self.seed) {
             (Some(file), _) => crate::case::load(file).map_err(io::Error::other),
             (None, seed) => {
-                let mut options = scenario::Options::new(seed.unwrap_or(0));
-                options.nodes = self.nodes;
-                options.faults_ms = self.virtual_s * 1_000;
+                let seed = seed.unwrap_or(0);
+                let mut options = scenario::Options::of_seed(seed, self.nodes, self.virtual_s * 1_000);
                 options.lying_disks = self.lying_disks;
                 Ok(Case::of_seed(&options))
             }

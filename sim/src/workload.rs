@@ -57,6 +57,8 @@ const CROWD: usize = 8;
 pub struct Options {
     /// Decides everything.
     pub seed: u64,
+    /// Which cluster it is.
+    pub cluster: ledger::Digest,
     /// How many founders there are to talk to.
     pub nodes: u64,
     /// How many clients work at once.
@@ -133,6 +135,7 @@ pub async fn run(
         time: time.clone(),
         nodes: options.nodes,
         gateway: gateway.clone(),
+        cluster: options.cluster,
         history: Arc::clone(&history),
     };
     let admin = options.admin.clone().map(|told| Admin {

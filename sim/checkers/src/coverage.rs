@@ -42,6 +42,7 @@ pub const STATES: &[&str] = &[
     "a snapshot installed",
     "a snapshot taken",
     "a snapshot was ordered",
+    "a wrong ledger noticed",
     "an approval",
     "an archived epoch read",
     "an archived epoch thawed",

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
 use todc_utils::linearizability::history::Action::{self, Call, Response};
 use todc_utils::{History as Actions, Specification, WGLChecker};
 
@@ -115,7 +116,8 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
     found
 }
 
-/// The labels of the metered statements of each journal, as all nodes show them in the end.
+/// The labels of each asset's own metered statements, as all nodes show them in the end; those of a meter below it are
+/// in its journal, too.
 fn last_contents(history: &History) -> BTreeMap<Journal<'_>, Vec<&str>> {
     let Some(shown) = history.shown.values().next() else {
         return BTreeMap::new();
@@ -125,7 +127,8 @@ fn last_contents(history: &History) -> BTreeMap<Journal<'_>, Vec<&str>> {
         .iter()
         .map(|((asset, epoch), journal)| {
             let statements = journal["statements"].as_array().map_or(&[][..], Vec::as_slice);
-            let metered = statements.iter().filter(|s| s["kind"] == "metered");
+            let own = |s: &&Value| s["kind"] == "metered" && s["meter"] == *asset;
+            let metered = statements.iter().filter(own);
             (
                 (asset.as_str(), *epoch),
                 metered.filter_map(|s| s["label"].as_str()).collect(),

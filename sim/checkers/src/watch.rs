@@ -36,6 +36,7 @@ pub struct Watch {
     /// It looks at what is left, and can't tell any more what came before what.
     afterwards: bool,
     excused: BTreeSet<u64>,
+    wrong: BTreeSet<u64>,
     disks: BTreeMap<u64, Disk>,
     raft: Raft,
     attestations: Attestations,
@@ -73,9 +74,11 @@ pub struct Conclusion {
 }
 
 impl Watch {
-    /// Nothing seen yet. Of the excused nodes, whose disks or ledgers are damaged on purpose, nothing is asked.
-    pub fn new(excused: BTreeSet<u64>) -> Self {
+    /// Nothing seen yet. Of the excused nodes, whose disks are damaged on purpose, nothing is asked. Of those whose ledgers
+    /// compute wrongly on purpose neither states nor snapshots are looked at; all the more what they sign.
+    pub fn new(excused: BTreeSet<u64>, wrong: BTreeSet<u64>) -> Self {
         Watch {
+            wrong,
             raft: Raft::new(excused.clone()),
             attestations: Attestations::new(excused.clone()),
             excused,
@@ -166,7 +169,9 @@ impl Watch {
                         vacant.insert(content.into());
                     }
                 }
-                keep(&mut self.snapshots, node, *index, snapshot.body);
+                if !self.wrong.contains(&node) {
+                    keep(&mut self.snapshots, node, *index, snapshot.body);
+                }
             }
             let news = disk.tail.news(platter);
             news.breaks.iter().for_each(|what| self.raft.broken(node, what));
@@ -192,8 +197,10 @@ impl Watch {
             if self.raft.committed_to().is_none_or(|known| known < applied) {
                 self.raft.applied(node, applied);
             }
-            let found = self.states.look(node, glance.life, applied, glance.state);
-            self.note(at_ms, found);
+            if !self.wrong.contains(&node) {
+                let found = self.states.look(node, glance.life, applied, glance.state);
+                self.note(at_ms, found);
+            }
         }
         self.collect(at_ms);
     }
@@ -203,7 +210,7 @@ impl Watch {
         let counting = nodes.map(|nodes| {
             nodes
                 .iter()
-                .filter(|(node, _)| !self.excused.contains(node))
+                .filter(|(node, _)| !self.excused.contains(node) && !self.wrong.contains(node))
                 .map(|(node, view)| (*node, view.clone()))
                 .collect()
         });

@@ -13,7 +13,7 @@ pub struct Mix {
     pub seal_epoch: u64,
     /// Corrections.
     pub correct: u64,
-    /// Changes of contracts.
+    /// Changes of contracts, upstreams and audit rules.
     pub trade: u64,
     /// Reads of journals.
     pub read: u64,
@@ -34,7 +34,7 @@ impl Default for Mix {
             seal: 10,
             seal_epoch: 15,
             correct: 7,
-            trade: 6,
+            trade: 8,
             read: 12,
             large: 0,
             week: 0,

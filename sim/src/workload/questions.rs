@@ -73,7 +73,8 @@ impl Client {
         let mut shown = Value::Null;
         while tokio::time::Instant::now() < give_up {
             let wanted = self.roster.lock().members.clone();
-            for node in self.healthy() {
+            // One whose ledger is yet to compute wrongly may lead.
+            for node in wanted.clone() {
                 let status = self
                     .http
                     .call(node, "cluster.status", None, &json!({}), HEALTHY)
@@ -129,6 +130,11 @@ impl Client {
 
     pub(super) async fn seal_everything(&mut self) -> Result<(), String> {
         let community = Arc::clone(&self.community);
+        for asset in &community.audited {
+            // Whoever was to approve meanwhile: from here on it is the judge.
+            let body = json!({"assetId": asset, "approvals": 1});
+            self.insist_once("audit.setRule", &body).await?;
+        }
         for epoch in FIRST_EPOCH - LATE_EPOCHS..=self.epoch() {
             let mut rounds = 0..AUDITS;
             loop {

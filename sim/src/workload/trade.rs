@@ -8,9 +8,14 @@ use super::LATE_EPOCHS;
 use super::client::Client;
 use checkers::history::Outcome;
 
+/// What meters can be below of.
+const GROUPS: [&str; 3] = ["east", "west", "district"];
+/// The key of an auditor who never approves anything.
+const IDLE_AUDITOR: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+
 impl Client {
     pub(super) async fn trade(&mut self) {
-        let change = match self.rng.below(8) {
+        let change = match self.rng.below(11) {
             0 => {
                 let n = 1_000 + self.rng.below(1_000_000);
                 let community = Arc::clone(&self.community);
@@ -23,7 +28,9 @@ impl Client {
             2 => "contract.suspend",
             3..6 => "contract.activate",
             6 => "contract.confirm",
-            _ => "contract.cancel",
+            7 => "contract.cancel",
+            8 => return self.set_audit_rule().await,
+            _ => return self.move_asset().await,
         };
         let contract = match self.community.contracts.is_empty() {
             true => Value::Null,
@@ -52,6 +59,46 @@ impl Client {
         if self.operate("meritorder.set", body, Vec::new()).await == Outcome::Done {
             self.history.lock().count("a merit order set");
         }
+    }
+
+    /// An asset gets another upstream: mostly a meter that changes its street, now and then anything below anything, which
+    /// must be refused where it would lead back to itself.
+    async fn move_asset(&mut self) {
+        let community = Arc::clone(&self.community);
+        let (asset, upstreams) = if self.rng.below(5) > 0 {
+            (
+                &self.rng.pick(&community.meters).id,
+                &GROUPS.map(str::to_owned)[..],
+            )
+        } else {
+            (self.rng.pick(&community.assets), &community.assets[..])
+        };
+        let mut rule = json!({});
+        for side in ["from", "to"] {
+            if self.rng.below(8) > 0 {
+                rule[side] = json!(self.rng.pick(upstreams));
+            }
+        }
+        let body = json!({"assetId": asset, "balancerule": rule});
+        if self.operate("asset.upsert", body, Vec::new()).await == Outcome::Done {
+            self.history.lock().count("an asset moved");
+        }
+    }
+
+    /// An admin, who here is whoever holds the gateways' key, says anew who must approve: nobody, the auditor, someone who never
+    /// does, or more than there are, which must be refused.
+    async fn set_audit_rule(&mut self) {
+        let community = Arc::clone(&self.community);
+        let Some(asset) = community.audited.first() else {
+            return;
+        };
+        let body = match self.rng.below(6) {
+            0 => json!({"assetId": asset, "approvals": 0}),
+            1 => json!({"assetId": asset, "approvals": 1, "auditors": [IDLE_AUDITOR]}),
+            2 => json!({"assetId": asset, "approvals": 2}),
+            _ => json!({"assetId": asset, "approvals": 1}),
+        };
+        self.operate("audit.setRule", body, Vec::new()).await;
     }
 
     /// An auditor, who here is whoever holds the gateways' key, approves a seal: of an asset that needs it, if there is one.

@@ -248,7 +248,12 @@ fn co2(rng: &mut Rng) -> i64 {
 fn read_journal(node: u64, asset: String, epoch: u64, asked_ms: u64, answered_ms: u64, body: &Value) -> Read {
     let statements = body["statements"].as_array().cloned().unwrap_or_default();
     let watermark = body["watermark"].as_u64().unwrap_or(0);
-    let metered = statements.iter().filter(|s| s["kind"] == "metered");
+    // Where another meter is below this one its values are here, too.
+    let own = |s: &&Value| s["kind"] == "metered" && s["meter"] == *asset;
+    let labels = statements.iter().filter(own);
+    let labels = labels
+        .filter_map(|s| s["label"].as_str().map(str::to_owned))
+        .collect();
     Read {
         node,
         local: false,
@@ -256,9 +261,7 @@ fn read_journal(node: u64, asset: String, epoch: u64, asked_ms: u64, answered_ms
         epoch,
         asked_ms,
         answered_ms,
-        labels: metered
-            .filter_map(|s| s["label"].as_str().map(str::to_owned))
-            .collect(),
+        labels,
         watermark,
         sealed: statements
             .iter()

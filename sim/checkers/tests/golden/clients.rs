@@ -251,6 +251,28 @@ fn reads_must_show_what_was_acknowledged_and_nothing_else() {
 }
 
 #[test]
+fn values_of_a_meter_below_are_not_the_meters_own() {
+    let mut below = good();
+    for journal in journal(&mut below, "pv") {
+        let mut theirs = statement(5, "heater", "pv", 20, "metered", "nobody-1");
+        theirs["meter"] = json!("heater");
+        journal["statements"].as_array_mut().unwrap().push(theirs);
+    }
+    let told = complaints(&below);
+    assert!(
+        !told.contains(&"linearizability") && !told.contains(&"durability"),
+        "{told:?}"
+    );
+    for journal in journal(&mut below, "pv") {
+        journal["statements"][1]["meter"] = json!("pv");
+    }
+    assert!(
+        complaints(&below).contains(&"durability"),
+        "nobody reported it for pv"
+    );
+}
+
+#[test]
 fn immutability_sees_a_sealed_prefix_that_changes() {
     let sealed = |history: &mut History, statement: Value| {
         history.reads[1].sealed = vec![statement];

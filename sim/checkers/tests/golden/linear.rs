@@ -46,7 +46,7 @@ fn read(labels: &str, asked_ms: u64, answered_ms: u64) -> Read {
 fn ordered(content: &str, operations: Vec<Operation>, reads: Vec<Read>) -> bool {
     let statements: Vec<Value> = content
         .split_whitespace()
-        .map(|label| json!({"kind": "metered", "label": label}))
+        .map(|label| json!({"kind": "metered", "meter": "m", "label": label}))
         .collect();
     let mut shown = Shown::default();
     shown
@@ -145,7 +145,7 @@ fn the_story_names_the_answer_that_does_not_fit() {
     let mut shown = Shown::default();
     shown.journals.insert(
         ("m".into(), 7),
-        json!({"statements": [{"kind": "metered", "label": "a"}]}),
+        json!({"statements": [{"kind": "metered", "meter": "m", "label": "a"}]}),
     );
     let history = History {
         operations: vec![done("a", 0, 10)],
