@@ -211,15 +211,13 @@ fn archived_epochs_are_read_proved_corrected_restarted_and_handed_on() {
     }
     assert!(!files(&cluster, 4).is_empty());
 
-    // A damaged file is never served: the node stops, and says which. The same file from another node mends it.
+    // A damaged file is never served: the node gets it again from another.
     let damaged = files(&cluster, 4).into_iter().next().expect("a file");
-    let same = |file: &PathBuf| file.file_name() == damaged.file_name();
-    let mut others = [1, 2, 3].into_iter().flat_map(|id| files(&cluster, id));
-    let other = others.find(same).expect("another node has it, too");
-    let mut content = std::fs::read(&damaged).expect("the file");
-    let middle = content.len() / 2;
-    content[middle] ^= 1;
-    std::fs::write(&damaged, content).expect("the file");
+    let content = std::fs::read(&damaged).expect("the file");
+    let mut changed = content.clone();
+    let middle = changed.len() / 2;
+    changed[middle] ^= 1;
+    std::fs::write(&damaged, changed).expect("the file");
     let name = damaged
         .file_name()
         .expect("a name")
@@ -235,16 +233,45 @@ fn archived_epochs_are_read_proved_corrected_restarted_and_handed_on() {
     cluster.kill9(4);
     cluster.restart(4);
     let of = json!({"assetId": "pv", "epoch": epoch});
-    if let Some(answer) = cluster.try_call(4, "balancing.journal", &of) {
-        assert_eq!(answer.status, 503, "{}", answer.body);
+    assert_eq!(
+        cluster.ok(4, "balancing.journal", &of),
+        cluster.ok(1, "balancing.journal", &of)
+    );
+    assert_eq!(std::fs::read(&damaged).expect("the file"), content);
+    assert_eq!(metric(&cluster, 4, "archive_mended_files"), Some(1));
+    let log = cluster.log(4);
+    assert!(log.contains(&name) && log.contains("damaged"), "{log}");
+
+    // So it is with one that is gone when the node starts. While nobody has it, what is in it can't be read, and the node
+    // serves everything else.
+    cluster.kill9(4);
+    let same = |file: &PathBuf| file.file_name() == damaged.file_name();
+    let others: Vec<PathBuf> = [1, 2, 3]
+        .into_iter()
+        .flat_map(|id| files(&cluster, id))
+        .filter(same)
+        .collect();
+    assert!(!others.is_empty(), "no other node has {name}");
+    for file in others.iter().chain([&damaged]) {
+        std::fs::remove_file(file).expect("the file");
     }
-    eventually("it says what is wrong", SOON, || {
-        let log = cluster.log(4);
-        (log.contains(&name) && log.contains("damaged")).then_some(())
-    });
-    assert!(!cluster.terminate(4).success(), "it ended for its disk");
-    std::fs::copy(other, &damaged).expect("a file");
     cluster.restart(4);
+    let refused = cluster.try_call(4, "balancing.journal", &of).expect("an answer");
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    assert_eq!(
+        refused.body["error"]["code"], "archive_damaged",
+        "{}",
+        refused.body
+    );
+    assert!(refused.body.to_string().contains(&name), "{}", refused.body);
+    assert_eq!(metric(&cluster, 4, "archive_damaged_files"), Some(1));
+    cluster.ok(4, "balancing.journal", &json!({"assetId": "pv", "epoch": 24}));
+    for file in &others {
+        std::fs::write(file, &content).expect("the file");
+    }
+    eventually("it is fetched again", SOON, || {
+        metric(&cluster, 4, "archive_damaged_files").filter(|files| *files == 0)
+    });
     assert_eq!(
         cluster.ok(4, "balancing.journal", &of),
         cluster.ok(1, "balancing.journal", &of)

@@ -88,6 +88,8 @@ struct Gauges {
     archived_bytes: Number,
     archive_loads: Number,
     archive_thaws: Number,
+    archive_damaged: Number,
+    archive_mended: Number,
 }
 
 impl Default for Metrics {
@@ -178,6 +180,16 @@ impl Metrics {
                 &gauges.archive_thaws,
             ),
             (
+                "archive_damaged_files",
+                "Files of the archive that are damaged or gone, and that no other node has given yet",
+                &gauges.archive_damaged,
+            ),
+            (
+                "archive_mended_files",
+                "Files of the archive that were fetched again from another node since the start",
+                &gauges.archive_mended,
+            ),
+            (
                 "ledger_now_milliseconds",
                 "The ledger's time, since 1970",
                 &gauges.now,
@@ -233,6 +245,8 @@ impl Metrics {
         gauges.archived_bytes.set(archive.bytes);
         gauges.archive_loads.set(archive.loads);
         gauges.archive_thaws.set(archive.thaws);
+        gauges.archive_damaged.set(archive.damaged);
+        gauges.archive_mended.set(archive.mended);
         let ledger = backend.ledger().read();
         gauges.applied.set(ledger.applied().unwrap_or(0));
         gauges.now.set(ledger.now().get());

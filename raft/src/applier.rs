@@ -6,7 +6,7 @@
 //!   snapshot names exactly the entries that are in it.
 //! - A snapshot is taken over only when it is durable.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use openraft::{EntryPayload as Kind, OptionalSend};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::attachments::Hold;
+use crate::attachments::{Hold, MISSING};
 use crate::codec;
 use crate::config::SnapshotPolicy;
 use crate::error::{Fault, FaultKind};
@@ -24,7 +24,7 @@ use crate::fault::Faults;
 use crate::machine::{Capture, Committed, Payload, StateMachine};
 use crate::runtime::{aside, behind};
 use crate::snapshot::{Draft, Shelf, SnapshotFile};
-use crate::types::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::types::{Entry, LogId, PeerAddr, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// A batch of this many payload bytes is applied aside: it takes longer than going there.
 const LARGE_BATCH: usize = 16 << 10;
@@ -103,14 +103,8 @@ impl Applier {
             .await
             .map_err(disk_fault)?;
         if let Some((meta, file)) = newest {
-            if let Some(missing) = file.attachments.iter().find(|a| !present.contains(&a.name)) {
-                return Err(Fault {
-                    kind: FaultKind::Disk,
-                    message: format!(
-                        "{} refers to archive/{}, which is missing",
-                        file.path, missing.name
-                    ),
-                });
+            for missing in file.attachments.iter().filter(|a| !present.contains(&a.name)) {
+                attachments.report(missing, MISSING);
             }
             applier.restore(meta, file, true).await?;
         }
@@ -121,6 +115,12 @@ impl Applier {
     /// The last applied index.
     pub(crate) fn progress(&self) -> watch::Receiver<Option<u64>> {
         self.progress.subscribe()
+    }
+
+    /// The members, as of the last applied entry, and where they are.
+    pub(crate) fn members(&self) -> BTreeMap<u64, PeerAddr> {
+        let membership = self.applied.lock().membership.clone();
+        membership.nodes().map(|(id, addr)| (*id, addr.clone())).collect()
     }
 
     /// Waits until a snapshot is due by size.

@@ -7,8 +7,8 @@
 //!
 //! - A file under its final name was written, synced and renamed, and its directory synced, before anyone was told
 //!   that it exists: whatever refers to it may become durable at any time.
-//! - A file is read whole and against its SHA-256, or not at all. Damage stops the replica, with the file's name: what
-//!   it held is nowhere else on this disk.
+//! - A file is read whole and against its SHA-256, or not at all. One that is damaged or gone is fetched again from
+//!   another member, as long as it takes; until then whoever reads it is told so, with its name.
 //! - A file goes only when neither the newest durable snapshot, nor the machine, nor anything under way names it.
 //!
 //! A name belongs to its content: a machine that writes other bytes gives them another name.
@@ -17,11 +17,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 
 use crate::disk::{Disk, DiskFile};
 use crate::fault::Faults;
@@ -77,11 +79,49 @@ pub struct Attachments(Arc<Inner>);
 struct Inner {
     disk: Arc<dyn Disk>,
     drafts: AtomicU64,
+    /// What was found damaged or gone, by name.
+    damaged: Mutex<BTreeMap<String, Damage>>,
+    /// Told of each change of `damaged`.
+    changed: watch::Sender<()>,
+    mended: AtomicU64,
     /// Names under way, and how often: nobody refers to them durably yet.
     held: Mutex<BTreeMap<String, usize>>,
     /// Whoever sweeps holds it, and whoever comes to rely on a file that may be there already.
     sweeping: tokio::sync::Mutex<()>,
     faults: OnceLock<Faults>,
+}
+
+/// A file that is not what was written.
+struct Damage {
+    attachment: Attachment,
+    /// What is wrong with it, and why nobody gave it once all were asked.
+    what: String,
+    /// Whether all members were asked for it at least once.
+    tried: bool,
+}
+
+/// What is wrong with a file that is not there.
+pub(crate) const MISSING: &str = "missing";
+/// What is wrong with one whose bytes are others.
+const DAMAGED: &str = "damaged: its length or its SHA-256 is not that of the file that was written";
+
+/// How long a reader waits for a file that was just found damaged.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why an attachment can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// It is damaged or gone, and no member has given it yet. The replica goes on asking: come again.
+    #[error("{DIR}/{name} is {what}")]
+    Damaged {
+        /// Its name.
+        name: String,
+        /// What is wrong with it, and why nobody gave it.
+        what: String,
+    },
+    /// The disk failed; the replica stops for it.
+    #[error(transparent)]
+    Disk(#[from] io::Error),
 }
 
 /// Keeps files from being swept while nothing refers to them yet.
@@ -111,6 +151,9 @@ impl Attachments {
         Attachments(Arc::new(Inner {
             disk,
             drafts: AtomicU64::new(0),
+            damaged: Mutex::default(),
+            changed: watch::Sender::new(()),
+            mended: AtomicU64::new(0),
             held: Mutex::default(),
             sweeping: tokio::sync::Mutex::default(),
             faults: OnceLock::new(),
@@ -182,22 +225,122 @@ impl Attachments {
         writing.await.map_err(|error| self.fail(error))
     }
 
-    /// All of a file, checked.
+    /// All of a file, checked. If it turns out to be damaged or gone, waits until the other members were asked for it.
     ///
     /// # Errors
-    /// What the disk says, or that it is damaged; the replica stops for it.
-    pub async fn read(&self, attachment: &Attachment) -> io::Result<Bytes> {
+    /// See [`Unreadable`].
+    pub async fn read(&self, attachment: &Attachment) -> Result<Bytes, Unreadable> {
+        let what = match self.read_here(attachment).await? {
+            Ok(content) => return Ok(content),
+            Err(what) => what,
+        };
+        self.report(attachment, what);
+        // Nobody mends for a replica that hasn't started or has stopped.
+        let asked = tokio::time::timeout(PATIENCE, self.asked_for(attachment)).await;
+        if let Ok(Some(what)) = asked {
+            return Err(unreadable(attachment, what));
+        }
+        let content = self.read_here(attachment).await?;
+        content.map_err(|what| unreadable(attachment, what.to_owned()))
+    }
+
+    /// All of a file, or what is wrong with it.
+    async fn read_here(&self, attachment: &Attachment) -> io::Result<Result<Bytes, &'static str>> {
         let reading = async {
-            let file = self.0.disk.open(&attachment.path()?, false).await?;
+            let file = match self.0.disk.open(&attachment.path()?, false).await {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Err(MISSING)),
+                Err(error) => return Err(error),
+            };
             let len = usize::try_from(attachment.bytes).map_err(io::Error::other)?;
             // One more, to see that there is no more.
             let content = file.read_at(0, len + 1).await?;
-            match content.len() == len && Sha256::digest(&content)[..] == attachment.digest {
-                true => Ok(content),
-                false => Err(damaged(attachment)),
-            }
+            let whole = content.len() == len && Sha256::digest(&content)[..] == attachment.digest;
+            Ok(whole.then_some(content).ok_or(DAMAGED))
         };
         reading.await.map_err(|error| self.fail(error))
+    }
+
+    /// Says that a file is not what was written, so that it is fetched again.
+    pub(crate) fn report(&self, attachment: &Attachment, what: &str) {
+        let mut damaged = self.0.damaged.lock();
+        if damaged.contains_key(&attachment.name) {
+            return;
+        }
+        tracing::error!(
+            "{DIR}/{} is {what}; the other members are asked for it",
+            attachment.name
+        );
+        let damage = Damage {
+            attachment: attachment.clone(),
+            what: what.to_owned(),
+            tried: false,
+        };
+        damaged.insert(attachment.name.clone(), damage);
+        drop(damaged);
+        self.0.changed.send_replace(());
+    }
+
+    /// Waits until a damaged file is mended, `None`, or all members were asked in vain: what is wrong.
+    async fn asked_for(&self, attachment: &Attachment) -> Option<String> {
+        let mut changed = self.0.changed.subscribe();
+        loop {
+            match self.0.damaged.lock().get(&attachment.name) {
+                None => return None,
+                Some(damage) if damage.tried => return Some(damage.what.clone()),
+                Some(_) => {}
+            }
+            // The sender lives in `self`.
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// What is to be mended: at once if something was not tried yet, else after a while.
+    pub(crate) async fn wait_damaged(&self, again: Duration) -> Vec<Attachment> {
+        let mut changed = self.0.changed.subscribe();
+        let fresh = async {
+            while !self.0.damaged.lock().values().any(|damage| !damage.tried) {
+                // The sender lives in `self`.
+                let _ = changed.changed().await;
+            }
+        };
+        let idle = self.0.damaged.lock().is_empty();
+        if idle {
+            fresh.await;
+        } else {
+            let _ = tokio::time::timeout(again, fresh).await;
+        }
+        let damaged = self.0.damaged.lock();
+        damaged.values().map(|damage| damage.attachment.clone()).collect()
+    }
+
+    /// A peer gave a file, which is durable now.
+    pub(crate) fn mended(&self, attachment: &Attachment, peer: u64) {
+        tracing::warn!("{DIR}/{} is whole again, as node {peer} has it", attachment.name);
+        self.0.mended.fetch_add(1, Ordering::Relaxed);
+        self.0.damaged.lock().remove(&attachment.name);
+    }
+
+    /// All members were asked for a file; if it is damaged still, `refusals` says why.
+    pub(crate) fn tried(&self, attachment: &Attachment, refusals: &str) {
+        if let Some(damage) = self.0.damaged.lock().get_mut(&attachment.name)
+            && !damage.tried
+        {
+            damage.tried = true;
+            damage.what = format!("{}, and no other member gave it ({refusals})", damage.what);
+            tracing::error!(
+                "{DIR}/{} is {}; they are asked again",
+                attachment.name,
+                damage.what
+            );
+        }
+        self.0.changed.send_replace(());
+    }
+
+    /// How many files are known to be damaged or gone, and how many were fetched again since the start.
+    pub fn health(&self) -> (u64, u64) {
+        let damaged = self.0.damaged.lock().len() as u64;
+        (damaged, self.0.mended.load(Ordering::Relaxed))
     }
 
     /// Begins a file whose bytes are to come.
@@ -262,6 +405,10 @@ impl Attachments {
         // In this order: what is let go of after the first look is referred to at the second.
         let held: BTreeSet<String> = self.0.held.lock().keys().cloned().collect();
         let kept = keep();
+        self.0
+            .damaged
+            .lock()
+            .retain(|name, _| held.contains(name) || kept.contains(name));
         for name in names {
             if !name.ends_with(DRAFT) && !held.contains(&name) && !kept.contains(&name) {
                 self.0.disk.remove(&format!("{DIR}/{name}")).await?;
@@ -298,7 +445,8 @@ impl Draft {
         self.file.write_at(self.written, piece).await?;
         self.written = end;
         if self.unsynced >= PIECE {
-            self.file.sync().await?;
+            let synced = self.file.sync().await;
+            synced.map_err(|error| self.hold.attachments.fail(error))?;
             self.unsynced = 0;
         }
         Ok(())
@@ -314,11 +462,14 @@ impl Draft {
             return Err(bad(&self.path, "the bytes are not those announced"));
         }
         let disk = &self.hold.attachments.0.disk;
-        if !planted!("attachment-not-synced") {
-            self.file.sync().await?;
-        }
-        disk.rename(&self.draft, &self.path).await?;
-        disk.sync_dir(DIR).await?;
+        let durable = async {
+            if !planted!("attachment-not-synced") {
+                self.file.sync().await?;
+            }
+            disk.rename(&self.draft, &self.path).await?;
+            disk.sync_dir(DIR).await
+        };
+        durable.await.map_err(|error| self.hold.attachments.fail(error))?;
         Ok(self.hold)
     }
 
@@ -343,32 +494,37 @@ impl Sending {
     /// The next piece; `None` behind the last.
     ///
     /// # Errors
-    /// What the disk says; if the file turns out to be damaged, the replica stops.
+    /// What the disk says, or that the file is damaged.
     pub(crate) async fn next(&mut self, len: usize) -> io::Result<Option<Bytes>> {
         let left = self.attachment.bytes - self.sent;
         if left == 0 {
             let digest = std::mem::take(&mut self.hash).finalize();
             return match digest[..] == self.attachment.digest {
                 true => Ok(None),
-                false => Err(self.attachments.fail(damaged(&self.attachment))),
+                false => Err(self.damaged()),
             };
         }
         let len = usize::try_from(left).unwrap_or(len).min(len);
         let piece = self.file.read_at(self.sent, len).await?;
         if piece.is_empty() {
-            return Err(self.attachments.fail(damaged(&self.attachment)));
+            return Err(self.damaged());
         }
         self.hash.update(&piece);
         self.sent += piece.len() as u64;
         Ok(Some(piece))
     }
+
+    fn damaged(&self) -> io::Error {
+        self.attachments.report(&self.attachment, DAMAGED);
+        bad(&format!("{DIR}/{}", self.attachment.name), DAMAGED)
+    }
 }
 
-fn damaged(attachment: &Attachment) -> io::Error {
-    bad(
-        &format!("{DIR}/{}", attachment.name),
-        "damaged: its length or its SHA-256 is not that of the file that was written",
-    )
+fn unreadable(attachment: &Attachment, what: String) -> Unreadable {
+    Unreadable::Damaged {
+        name: attachment.name.clone(),
+        what,
+    }
 }
 
 fn bad(path: &str, what: &str) -> io::Error {

@@ -64,7 +64,7 @@ mod transport;
 mod types;
 mod wal;
 
-pub use attachments::{Attachment, Attachments, Hold};
+pub use attachments::{Attachment, Attachments, Hold, Unreadable};
 pub use config::{Config, LogPolicy, SnapshotPolicy, Timing};
 pub use disk::{Disk, DiskFile, DiskLock, DiskWork, FileDisk};
 pub use error::{CallError, ChangeError, Fault, FaultKind, ProposeError, ReadError, StartError, WaitError};

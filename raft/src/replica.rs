@@ -138,6 +138,9 @@ impl Replica {
             withheld: tokio::sync::watch::Sender::new(false),
             attachments,
         });
+        // Before the log is applied again, which may need what is to be mended.
+        let members = applier.clone();
+        seeds.spawn(transport::mend(Arc::clone(&context), move || members.members()));
         let starting = Raft::new(
             node,
             openraft_config,

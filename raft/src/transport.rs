@@ -27,6 +27,7 @@
 //!           2 chunk · bytes                                    answer: 0, or 1 · what failed
 //!           3 end                                              answer: 0 · vote, or 1 · what failed
 //! call      number u64 · bytes                                 answer: number u64 · bytes
+//! attachment  postcard attachment                              answer: 0, and file, chunks and end as in a snapshot, or 1 · …
 //! ```
 //!
 //! Why a CRC when TCP has a checksum: TCP's is weak, and an entry that changed between two nodes would be
@@ -37,10 +38,12 @@
 //! Authentication: a hello is a check against mistakes, not against malice (see [`crate::Network`]).
 
 mod append;
+mod attachment;
 mod caller;
 mod client;
 mod frame;
 mod hello;
+mod mend;
 mod server;
 mod snapshot;
 mod suspect;
@@ -57,6 +60,7 @@ use crate::wal::Identity;
 
 pub(crate) use caller::Caller;
 pub(crate) use client::Peers;
+pub(crate) use mend::run as mend;
 pub(crate) use server::{Served, serve};
 
 /// What every connection needs to know.

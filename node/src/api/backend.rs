@@ -108,6 +108,12 @@ pub enum Unanswered {
     /// Certainly without effect: it has more bytes than a log entry may have.
     #[error("the action is too large for a log entry")]
     TooLarge,
+    /// What was asked for lies in a file that is damaged or gone here; the node asks the others for it.
+    #[error("{why}")]
+    Damaged {
+        /// Which file, and what is wrong with it.
+        why: String,
+    },
     /// Certainly without effect: the node shuts down.
     #[error("the node is shutting down")]
     Stopping,

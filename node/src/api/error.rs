@@ -268,6 +268,11 @@ pub(crate) const CODES: &[(u16, &str, &str)] = &[
         "alarm",
         "this node's own calculation differs from its ledger's; ask another node",
     ),
+    (
+        503,
+        "archive_damaged",
+        "a file of this node's archive is damaged or gone, and no other node gave it yet; ask another node, or again: see Retry-After",
+    ),
     (503, "stopping", "the node shuts down; the request had no effect"),
     (
         504,
@@ -310,6 +315,7 @@ impl Fault {
                 Unanswered::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy"),
                 Unanswered::NoLeader => (StatusCode::SERVICE_UNAVAILABLE, "no_leader"),
                 Unanswered::Alarmed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "alarm"),
+                Unanswered::Damaged { .. } => (StatusCode::SERVICE_UNAVAILABLE, "archive_damaged"),
                 Unanswered::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
                 Unanswered::Unknown => (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown"),
             },

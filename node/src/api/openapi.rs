@@ -234,6 +234,7 @@ fn may(route: &Route, code: &str) -> bool {
         "batch_too_large" => route.body == Body::Batch,
         "alarm" => writes || route.access == Access::ReadSealed,
         "no_leader" | "stopping" => writes || reads,
+        "archive_damaged" => reads,
         // A path that isn't in the document answers it, or the stream, which is no action.
         "unknown_action" | "malformed_frame" | "upgrade_required" => false,
         _ => true,

@@ -6,7 +6,8 @@
 //! and as a copy when someone reads ([`Archive::show`]).
 //!
 //! What always holds: a snapshot or the ledger refers to a file only once it is durable, and what is read from one fits
-//! its SHA-256; a damaged file stops the node, which says its name.
+//! its SHA-256. A damaged file is fetched again from another node; until one gave it, readers of its epoch are refused, and
+//! an entry that needs it stops the node, which says its name.
 //!
 //! A thawed epoch comes back to the balancing actors as after a restart: about it they believe this node's own archive.
 
@@ -22,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ledger::frozen::{ArchiveFile, FreezePolicy, FrozenEpoch};
 use ledger::{ClusterId, Digest, Epoch, Ledger};
 use parking_lot::{Mutex, RwLock};
-use raft::{Attachment, Attachments};
+use raft::{Attachment, Attachments, Unreadable};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::actors::Fed;
@@ -70,6 +71,10 @@ pub struct ArchiveStatus {
     pub loads: u64,
     /// Epochs that came back into memory for good, since the start.
     pub thaws: u64,
+    /// Files that are damaged or gone, and that no other node has given yet.
+    pub damaged: u64,
+    /// Files that were fetched again from another node, since the start.
+    pub mended: u64,
 }
 
 impl Archive {
@@ -105,8 +110,11 @@ impl Archive {
 
     /// How it stands.
     pub(crate) fn status(&self) -> ArchiveStatus {
+        let (damaged, mended) = self.attachments.health();
         let ledger = self.ledger.read();
         let mut status = ArchiveStatus {
+            damaged,
+            mended,
             loads: self.loads.load(Ordering::Relaxed),
             thaws: self.thaws.load(Ordering::Relaxed),
             ..ArchiveStatus::default()
@@ -169,13 +177,13 @@ impl Archive {
     /// Brings epochs back into memory, for an entry that needs them.
     ///
     /// # Errors
-    /// What the disk says; the replica stops for it.
+    /// What the disk says, or that a file is damaged and no other node gave it; the replica stops for it.
     pub(crate) async fn thaw(&self, epochs: BTreeSet<Epoch>) -> io::Result<()> {
         for epoch in epochs {
             let shown = self.ledger.read().shown(epoch);
             let frozen = match shown {
                 Some(shown) => shown,
-                None => match self.load(epoch).await? {
+                None => match self.load(epoch).await.map_err(stops)? {
                     Some((frozen, _)) => Arc::new(frozen),
                     None => continue,
                 },
@@ -198,8 +206,8 @@ impl Archive {
     /// Makes an epoch readable.
     ///
     /// # Errors
-    /// What the disk says; the replica stops for it.
-    pub(crate) async fn show(&self, epoch: Epoch) -> io::Result<()> {
+    /// See [`Unreadable`].
+    pub(crate) async fn show(&self, epoch: Epoch) -> Result<(), Unreadable> {
         let _alone = self.loading.lock().await;
         if let Some((frozen, files)) = self.load(epoch).await? {
             let gone = self.ledger.write().show(Arc::new(frozen), &files, SHOWN);
@@ -209,7 +217,7 @@ impl Archive {
     }
 
     /// Reads an epoch from its files; `None` if it is in memory.
-    async fn load(&self, epoch: Epoch) -> io::Result<Option<(FrozenEpoch, Vec<ArchiveFile>)>> {
+    async fn load(&self, epoch: Epoch) -> Result<Option<(FrozenEpoch, Vec<ArchiveFile>)>, Unreadable> {
         let (files, bounds, held) = {
             let ledger = self.ledger.read();
             let Some(files) = ledger.absent(epoch) else {
@@ -231,11 +239,21 @@ impl Archive {
             // Its checksum fits, so it was written so: no other copy would be better.
             Err(error) => {
                 let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
-                Err(io::Error::new(
+                Err(Unreadable::Disk(io::Error::new(
                     io::ErrorKind::InvalidData,
                     format!("archive/{}: {error}", names.join(", archive/")),
-                ))
+                )))
             }
+        }
+    }
+}
+
+/// What can't be read, for whom nothing else is left than to stop.
+fn stops(why: Unreadable) -> io::Error {
+    match why {
+        Unreadable::Disk(error) => error,
+        damaged @ Unreadable::Damaged { .. } => {
+            io::Error::new(io::ErrorKind::InvalidData, damaged.to_string())
         }
     }
 }

@@ -31,7 +31,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use ledger::canonical::Canonical;
 use ledger::{Action, ClusterId, Envelope, Epoch, Ledger, NodeId, Nonce, PublicKey, Signature, Timestamp};
 use parking_lot::RwLock;
-use raft::{BoxFuture, Disk, Replica};
+use raft::{BoxFuture, Disk, Replica, Unreadable};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -321,12 +321,12 @@ impl Backend for Gateway {
 
     fn readable(&self, epoch: Epoch) -> BoxFuture<'_, Result<(), Unanswered>> {
         Box::pin(async move {
-            // A disk that fails ends the node.
-            self.inner
-                .archive
-                .show(epoch)
-                .await
-                .map_err(|_| Unanswered::Stopping)
+            let shown = self.inner.archive.show(epoch).await;
+            shown.map_err(|why| match why {
+                // A disk that fails ends the node.
+                Unreadable::Disk(_) => Unanswered::Stopping,
+                Unreadable::Damaged { .. } => Unanswered::Damaged { why: why.to_string() },
+            })
         })
     }
 

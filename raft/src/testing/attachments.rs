@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::{Failure, Keep, MemoryDisk, MemoryNetwork};
 use crate::attachments::{Attachment, Attachments};
 use crate::machine::{Capture, Committed, Payload, RestoreError, StateMachine};
-use crate::{Config, FaultKind, NoService, PeerAddr, Replica, Role, StartError};
+use crate::{Config, NoService, PeerAddr, Replica, Role, StartError};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Payloads of one file.
@@ -48,7 +48,7 @@ impl Mover {
     async fn payloads(&self) -> io::Result<Vec<Bytes>> {
         let mut all = Vec::new();
         for file in self.files() {
-            let content = self.attachments.read(&file).await?;
+            let content = self.attachments.read(&file).await.map_err(io::Error::other)?;
             all.extend(postcard::from_bytes::<Vec<Bytes>>(&content).map_err(io::Error::other)?);
         }
         all.extend(self.state.lock().open.clone());
@@ -236,52 +236,93 @@ async fn files_go_once_neither_the_state_nor_the_newest_snapshot_names_them() {
     replica.shutdown().await.expect("no fault");
 }
 
-#[tokio::test(start_paused = true)]
-async fn damage_and_absence_stop_the_replica_which_names_the_file() {
+/// A leader's disk with files in its archive, and a machine that names them.
+async fn archive() -> (MemoryDisk, Vec<Attachment>) {
     let (disk, network) = (MemoryDisk::default(), MemoryNetwork::default());
     let machine = Mover::new(&disk);
     let replica = leader(&disk, &network, &machine).await;
     write(&replica, 0..20).await;
     replica.trigger_snapshot(PATIENCE).await.expect("a good disk");
-    let first = machine.files()[0].clone();
     replica.shutdown().await.expect("no fault");
-    let path = format!("archive/{}", first.name);
+    (disk, machine.files())
+}
 
+#[tokio::test(start_paused = true)]
+async fn what_is_damaged_or_gone_is_neither_read_nor_sent_and_the_replica_goes_on() {
+    let (disk, files) = archive().await;
+    let path = format!("archive/{}", files[0].name);
     let rotten = disk.copy();
     rotten.with(&path, |bytes| bytes[7] ^= 1);
-    let machine = Mover::new(&rotten);
-    let replica = leader(&rotten, &network, &machine).await;
-    let refused = machine.payloads().await.expect_err("a bit is wrong").to_string();
-    assert!(refused.contains(&path), "{refused}");
-    let fault = replica.shutdown().await.expect_err("it stopped");
-    assert!(
-        fault.kind == FaultKind::Disk && fault.message.contains(&path),
-        "{fault}"
-    );
-
-    // Nor is it sent to anyone.
-    let machine = Mover::new(&rotten);
-    let replica = leader(&rotten, &network, &machine).await;
-    let fresh = MemoryDisk::default();
-    let joined = start(2, &fresh, &network, &Mover::new(&fresh))
-        .await
-        .expect("an empty disk");
-    let mut fault = replica.fault();
-    let _ = replica.add_learner(2, PeerAddr("node2".into())).await;
-    let stopped = timeout(PATIENCE, fault.wait_for(Option::is_some)).await;
-    drop(stopped.expect("it stops").expect("alive"));
-    assert!(archived(&fresh).iter().all(|name| *name != first.name));
-    let _ = replica.shutdown().await;
-    joined.shutdown().await.expect("no fault");
-
     let lost = disk.copy();
     lost.delete(&path);
-    let refused = start(1, &lost, &network, &Mover::new(&lost)).await.map(drop);
-    let refused = refused.expect_err("a file is missing").to_string();
-    assert!(
-        refused.contains(&path) && refused.contains("missing"),
-        "{refused}"
-    );
+    for (disk, what) in [(rotten, "damaged"), (lost, "missing")] {
+        let network = MemoryNetwork::default();
+        let machine = Mover::new(&disk);
+        let replica = leader(&disk, &network, &machine).await;
+        let refused = machine.payloads().await.expect_err(what).to_string();
+        assert!(refused.contains(&path) && refused.contains(what), "{refused}");
+        assert_eq!(machine.attachments.health(), (1, 0));
+
+        let fresh = MemoryDisk::default();
+        let joined = start(2, &fresh, &network, &Mover::new(&fresh))
+            .await
+            .expect("an empty disk");
+        let index = replica
+            .add_learner(2, PeerAddr("node2".into()))
+            .await
+            .expect("it leads");
+        let caught_up = joined.wait_applied(index, Duration::from_secs(20)).await;
+        assert!(caught_up.is_err(), "a snapshot came without {path}");
+        assert!(archived(&fresh).iter().all(|name| *name != files[0].name));
+        write(&replica, 20..30).await;
+        replica.shutdown().await.expect("no fault");
+        joined.shutdown().await.expect("no fault");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_damaged_or_gone_is_fetched_from_whoever_has_it() {
+    let (disk, files) = archive().await;
+    let network = MemoryNetwork::default();
+    let machine = Mover::new(&disk);
+    let replica = leader(&disk, &network, &machine).await;
+    let other_disk = MemoryDisk::default();
+    let joined = start(2, &other_disk, &network, &Mover::new(&other_disk))
+        .await
+        .expect("an empty disk");
+    let index = replica
+        .add_learner(2, PeerAddr("node2".into()))
+        .await
+        .expect("it leads");
+    joined.wait_applied(index, PATIENCE).await.expect("it catches up");
+    joined.shutdown().await.expect("no fault");
+
+    let expected: Vec<Bytes> = (0..20).map(payload).collect();
+    for (turn, mended) in [(0, 1), (1, 1), (2, 2)] {
+        let disk = other_disk.copy();
+        let [first, second] = [0, 1].map(|n| format!("archive/{}", files[n].name));
+        match turn {
+            0 => disk.with(&first, |bytes| bytes[7] ^= 1),
+            1 => disk.delete(&first),
+            _ => {
+                disk.with(&first, |bytes| bytes.truncate(5));
+                disk.delete(&second);
+            }
+        }
+        let machine = Mover::new(&disk);
+        let joined = start(2, &disk, &network, &machine).await.expect("it starts");
+        assert_eq!(machine.payloads().await.expect("mended"), expected, "turn {turn}");
+        assert_eq!(machine.attachments.health(), (0, mended), "turn {turn}");
+        joined.shutdown().await.expect("no fault");
+        // It is durable: after a power cut nobody has to be asked.
+        let disk = disk.after_crash(Keep::Nothing);
+        let alone = Mover::new(&disk);
+        let apart = MemoryNetwork::default();
+        let joined = start(2, &disk, &apart, &alone).await.expect("it starts");
+        assert_eq!(alone.payloads().await.expect("mended"), expected, "turn {turn}");
+        joined.shutdown().await.expect("no fault");
+    }
+    replica.shutdown().await.expect("no fault");
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,13 +24,19 @@ pub(super) enum Lane {
     Control = 2,
     Snapshot = 3,
     Call = 4,
+    Attachment = 5,
 }
 
 impl Lane {
     fn from(byte: u8) -> Option<Lane> {
-        [Lane::Append, Lane::Control, Lane::Snapshot, Lane::Call]
-            .into_iter()
-            .find(|lane| *lane as u8 == byte)
+        let lanes = [
+            Lane::Append,
+            Lane::Control,
+            Lane::Snapshot,
+            Lane::Call,
+            Lane::Attachment,
+        ];
+        lanes.into_iter().find(|lane| *lane as u8 == byte)
     }
 }
 

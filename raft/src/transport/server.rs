@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::client::{PRE_VOTE, TRANSFER, VOTE, split_control};
 use super::frame::Frames;
 use super::hello::{self, Lane};
-use super::{Context, append, caller, snapshot, suspect, wire};
+use super::{Context, append, attachment, caller, snapshot, suspect, wire};
 use crate::applier::{Applier, SnapshotData};
 use crate::codec;
 use crate::network::{BoxStream, Listener};
@@ -68,6 +68,7 @@ impl Served {
             Lane::Control => self.control(frames).await,
             Lane::Snapshot => self.snapshot(frames, from).await,
             Lane::Call => caller::serve(&self.context, frames, from, &self.service).await,
+            Lane::Attachment => attachment::serve(&self.context, frames).await,
         };
         if let Err(error) = ended {
             tracing::debug!(%addr, from, ?lane, %error, "a connection ended");

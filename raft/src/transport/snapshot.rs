@@ -11,17 +11,17 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::frame::Frames;
 use super::hello::{self, Lane};
-use super::{Context, wire};
+use super::{Context, attachment, wire};
 use crate::attachments::{Attachment, Attachments, Hold};
 use crate::codec::{self, Reader};
 use crate::snapshot::{Draft, Shelf, SnapshotFile};
 use crate::types::{SnapshotMeta, Vote};
 
 const BEGIN: u8 = 1;
-const CHUNK: u8 = 2;
-const END: u8 = 3;
+pub(super) const CHUNK: u8 = 2;
+pub(super) const END: u8 = 3;
 const LIST: u8 = 4;
-const FILE: u8 = 5;
+pub(super) const FILE: u8 = 5;
 
 /// Attachments named in one frame.
 const LISTED: usize = 512;
@@ -54,15 +54,10 @@ pub(super) async fn send(
         let lacking = ask(&mut frames, deadline, [Bytes::from_static(&[LIST]), list]).await?;
         let lacking: Vec<u32> = postcard::from_bytes(&lacking).map_err(io::Error::other)?;
         for place in lacking {
-            let attachment = usize::try_from(place).ok().and_then(|place| listed.get(place));
-            let attachment = attachment.ok_or_else(|| io::Error::other("asks for what was not listed"))?;
-            let begin = codec::encode_postcard(&place);
-            ask(&mut frames, deadline, [Bytes::from_static(&[FILE]), begin]).await?;
-            let mut sending = context.attachments.send(attachment).await?;
-            while let Some(chunk) = sending.next(context.config.snapshots.chunk_bytes.max(1)).await? {
-                ask(&mut frames, deadline, [Bytes::from_static(&[CHUNK]), chunk]).await?;
-            }
-            ask(&mut frames, deadline, [Bytes::from_static(&[END]), Bytes::new()]).await?;
+            let wanted = usize::try_from(place).ok().and_then(|place| listed.get(place));
+            let wanted = wanted.ok_or_else(|| io::Error::other("asks for what was not listed"))?;
+            let sending = context.attachments.send(wanted).await?;
+            attachment::send(context, &mut frames, place, sending).await?;
         }
     }
 
@@ -85,7 +80,7 @@ pub(super) async fn send(
     Reader::new(answer).vote().map_err(io::Error::other)
 }
 
-async fn ask(frames: &mut Frames, deadline: Duration, parts: [Bytes; 2]) -> io::Result<Bytes> {
+pub(super) async fn ask(frames: &mut Frames, deadline: Duration, parts: [Bytes; 2]) -> io::Result<Bytes> {
     let answer = hello::within(deadline, "a chunk of a snapshot", frames.ask(parts)).await?;
     wire::open(answer).map_err(io::Error::other)
 }
@@ -148,8 +143,8 @@ async fn receive_attachments(
         }
         let listed: Vec<Attachment> = postcard::from_bytes(&frame[1..]).map_err(io::Error::other)?;
         let mut lacking = Vec::new();
-        for (place, attachment) in (0u32..).zip(&listed) {
-            match attachments.keep(attachment).await? {
+        for (place, one) in (0u32..).zip(&listed) {
+            match attachments.keep(one).await? {
                 Some(hold) => held.push(hold),
                 None => lacking.push(place),
             }
@@ -157,47 +152,9 @@ async fn receive_attachments(
         content = codec::encode_postcard(&lacking);
         for place in lacking {
             answer(frames, std::mem::take(&mut content)).await?;
-            held.push(receive_file(frames, attachments, &listed, place, deadline).await?);
+            held.push(attachment::receive(frames, attachments, &listed, place, deadline).await?);
         }
         all.extend(listed);
-    }
-}
-
-/// Receives one file, up to the answer to its end.
-async fn receive_file(
-    frames: &mut Frames,
-    attachments: &Attachments,
-    listed: &[Attachment],
-    place: u32,
-    deadline: Duration,
-) -> io::Result<Hold> {
-    let frame = hello::within(deadline, "an attachment", frames.next()).await?;
-    let begun = (frame.first() == Some(&FILE))
-        .then(|| postcard::from_bytes::<u32>(&frame[1..]).ok())
-        .flatten();
-    let wanted = usize::try_from(place).ok().and_then(|place| listed.get(place));
-    let (Some(wanted), true) = (wanted, begun == Some(place)) else {
-        return Err(io::Error::other("not the attachment that was asked for"));
-    };
-    let mut draft = attachments.begin(wanted.clone()).await?;
-    loop {
-        answer(frames, Bytes::new()).await?;
-        let received = async {
-            let frame = hello::within(deadline, "a chunk of an attachment", frames.next()).await?;
-            match frame.first() {
-                Some(&CHUNK) => draft.write(frame.slice(1..)).await.map(|()| true),
-                Some(&END) => Ok(false),
-                _ => Err(io::Error::other("neither a chunk nor the end of an attachment")),
-            }
-        };
-        match received.await {
-            Ok(true) => {}
-            Ok(false) => return draft.finish().await,
-            Err(error) => {
-                draft.discard().await;
-                return Err(error);
-            }
-        }
     }
 }
 
@@ -230,12 +187,12 @@ fn read_begin(frame: Bytes) -> Result<(Vote, SnapshotMeta, u64, u32), codec::Mal
     Ok((vote, meta, bytes, crc))
 }
 
-async fn answer(frames: &mut Frames, content: Bytes) -> io::Result<()> {
+pub(super) async fn answer(frames: &mut Frames, content: Bytes) -> io::Result<()> {
     frames.queue(wire::good(content))?;
     frames.flush().await
 }
 
-async fn refuse(mut frames: Frames, error: io::Error) -> io::Result<()> {
+pub(super) async fn refuse(mut frames: Frames, error: io::Error) -> io::Result<()> {
     frames.queue(wire::failed(&error.to_string()))?;
     frames.flush().await?;
     Err(error)
