@@ -4,6 +4,7 @@
 
 use crate::audit::AuditRule;
 use crate::canonical::canonical_struct;
+use crate::chunks::Chunks;
 use crate::event::Event;
 use crate::id::name;
 use crate::ledger::{Ledger, Work};
@@ -57,7 +58,7 @@ canonical_struct!(Asset {
 });
 
 /// An asset with the ledger's indexes on it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) asset: Asset,
     /// Whose rules name it.
@@ -129,7 +130,7 @@ impl Links {
 /// All assets, by number and by name.
 #[derive(Debug)]
 pub(crate) struct Assets {
-    records: Vec<Record>,
+    records: Chunks<Record>,
     /// Of the same assets.
     links: Vec<Links>,
     by_id: BTreeMap<AssetId, Handle>,
@@ -144,7 +145,7 @@ pub(crate) struct Assets {
 impl Assets {
     pub(crate) fn new() -> Assets {
         let mut assets = Assets {
-            records: Vec::new(),
+            records: Chunks::default(),
             links: Vec::new(),
             by_id: BTreeMap::new(),
             index: Default::default(),
@@ -164,11 +165,11 @@ impl Assets {
     }
 
     pub(crate) fn get(&self, handle: Handle) -> &Record {
-        &self.records[handle as usize]
+        self.records.at(handle as usize)
     }
 
     pub(crate) fn get_mut(&mut self, handle: Handle) -> &mut Record {
-        &mut self.records[handle as usize]
+        self.records.at_mut(handle as usize)
     }
 
     pub(crate) fn id(&self, handle: Handle) -> &AssetId {
@@ -195,11 +196,16 @@ impl Assets {
         self.records.iter()
     }
 
+    /// What a snapshot says of them, as it is now; the records are shared, not copied.
+    pub(crate) fn capture(&self) -> (Chunks<Record>, Vec<Links>) {
+        (self.records.clone(), self.links.clone())
+    }
+
     /// Takes an asset back from a snapshot. `false` if there is one of that name, or if it isn't the root that comes first.
     pub(crate) fn restore(&mut self, asset: Asset) -> bool {
         if asset.id == *ROOT {
             let untouched = self.records.len() == 1;
-            self.records[ROOT_HANDLE as usize].asset = asset;
+            self.get_mut(ROOT_HANDLE).asset = asset;
             return untouched;
         }
         let fresh = !self.by_id.contains_key(&asset.id);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// Elements of a piece.
 const PIECE: usize = 1024;
 
-/// A list that only grows.
+/// A list that only grows. An element of a piece that a clone shares is changed in a copy of that piece.
 #[derive(Clone, Debug)]
 pub struct Chunks<T> {
     pieces: Vec<Arc<Vec<T>>>,
@@ -53,6 +53,19 @@ impl<T: Clone> Chunks<T> {
     pub fn at(&self, place: usize) -> &T {
         &self.pieces[place / PIECE][place % PIECE]
     }
+
+    /// The element at a place, to be changed.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn at_mut(&mut self, place: usize) -> &mut T {
+        &mut Arc::make_mut(&mut self.pieces[place / PIECE])[place % PIECE]
+    }
+
+    /// All elements, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.pieces.iter().flat_map(|piece| piece.iter())
+    }
 }
 
 #[cfg(test)]
@@ -70,12 +83,14 @@ mod tests {
             assert_eq!(chunks.len(), n);
             chunks.push(n);
         }
-        assert!((0..chunks.len()).all(|n| *chunks.at(n) == n));
+        assert!(chunks.iter().copied().eq(0..3 * PIECE + 1));
         for (clone, turn) in clones.iter_mut().zip(0..) {
             assert_eq!(clone.len(), turn * 700);
             clone.push(usize::MAX);
             assert!((0..turn * 700).all(|n| *clone.at(n) == n));
             assert_eq!(*clone.at(turn * 700), usize::MAX);
+            *clone.at_mut(0) = 7;
+            assert_eq!(*clone.at(0), 7);
         }
         assert!((0..chunks.len()).all(|n| *chunks.at(n) == n));
     }

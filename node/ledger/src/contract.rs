@@ -4,6 +4,7 @@
 
 use crate::asset::{AssetId, Handle, ROOT};
 use crate::canonical::{canonical_struct, words};
+use crate::chunks::Chunks;
 use crate::event::Event;
 use crate::id::name;
 use crate::ledger::{Ledger, Work};
@@ -176,7 +177,7 @@ impl Change {
 }
 
 /// A contract with what the ledger needs to serve it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) contract: Contract,
     /// The number of its partner.
@@ -188,17 +189,17 @@ pub(crate) struct Record {
 /// All contracts, numbered in the order in which they were made, and by name.
 #[derive(Debug, Default)]
 pub(crate) struct Contracts {
-    records: Vec<Record>,
+    records: Chunks<Record>,
     by_id: BTreeMap<ContractId, u32>,
 }
 
 impl Contracts {
     pub(crate) fn get(&self, number: u32) -> &Record {
-        &self.records[number as usize]
+        self.records.at(number as usize)
     }
 
     pub(crate) fn get_mut(&mut self, number: u32) -> &mut Record {
-        &mut self.records[number as usize]
+        self.records.at_mut(number as usize)
     }
 
     pub(crate) fn number(&self, id: &str) -> Option<u32> {
@@ -218,6 +219,11 @@ impl Contracts {
     /// In the order in which they were made.
     pub(crate) fn numbered(&self) -> impl Iterator<Item = &Record> {
         self.records.iter()
+    }
+
+    /// As they are now; shared, not copied.
+    pub(crate) fn capture(&self) -> Chunks<Record> {
+        self.records.clone()
     }
 
     pub(crate) fn push(&mut self, record: Record) -> u32 {

@@ -15,9 +15,10 @@
 //!
 //! Absent on purpose: compression and encryption, which are the storage's business, and any older version.
 
-use crate::asset::{Asset, Assets, Handle, ROOT_HANDLE};
+use crate::asset::{self, Asset, AssetId, Assets, Handle, Links, ROOT_HANDLE};
 use crate::block::{Block, Chain};
 use crate::canonical::{Canonical, DecodeError, Decoder, Encoder};
+use crate::chunks::Chunks;
 use crate::contract::{Contract, Contracts, Record};
 use crate::digest::{Digest, digest, finish, hasher};
 use crate::envelope::EnvelopeRef;
@@ -65,7 +66,13 @@ pub enum SnapshotError {
 /// A state on its way into a snapshot.
 #[derive(Debug)]
 pub struct Captured {
+    /// What comes before the assets.
     out: Encoder,
+    assets: (Chunks<asset::Record>, Vec<Links>),
+    contracts: Chunks<Record>,
+    /// The labels.
+    labels: Vec<u8>,
+    rosters: Vec<Arc<[AssetId]>>,
     books: BTreeMap<Epoch, Arc<Book>>,
     /// What comes behind the books.
     behind: Vec<u8>,
@@ -76,6 +83,25 @@ impl Captured {
     pub fn encode(self) -> Vec<Vec<u8>> {
         let mut out = Pieces::default();
         out.append(self.out.into_bytes());
+        let (assets, links) = self.assets;
+        out.next().count(assets.len());
+        for (record, links) in assets.iter().zip(links) {
+            let out = out.next();
+            record.asset.encode(out);
+            links.booked().encode(out);
+        }
+        out.next().count(self.contracts.len());
+        for record in self.contracts.iter() {
+            let out = out.next();
+            record.contract.encode(out);
+            record.booked.encode(out);
+        }
+        out.append(self.labels);
+        out.next().count(self.rosters.len());
+        for meters in &self.rosters {
+            out.next().count(meters.len());
+            meters.iter().for_each(|meter| meter.encode(out.next()));
+        }
         out.next().count(self.books.len());
         for (epoch, book) in &self.books {
             epoch.encode(out.next());
@@ -153,7 +179,7 @@ impl Ledger {
         self.capture().encode().concat()
     }
 
-    /// The state at this moment, still to be encoded: books are shared, not copied.
+    /// The state at this moment, still to be encoded: assets, contracts and books are shared, not copied.
     pub fn capture(&self) -> Captured {
         let mut out = Encoder::new();
         out.byte(VERSION);
@@ -161,22 +187,12 @@ impl Ledger {
         self.applied.encode(&mut out);
         self.now.encode(&mut out);
         self.state.encode(&mut out);
-        out.count(self.assets.numbered().count());
-        for (record, handle) in self.assets.numbered().zip(0..) {
-            record.asset.encode(&mut out);
-            self.assets.links(handle).booked().encode(&mut out);
-        }
-        out.count(self.contracts.numbered().count());
-        for record in self.contracts.numbered() {
-            record.contract.encode(&mut out);
-            record.booked.encode(&mut out);
-        }
-        out.count(self.labels.all().len());
-        self.labels.all().iter().for_each(|label| label.encode(&mut out));
-        out.count(self.rosters.len());
-        self.rosters
-            .values()
-            .for_each(|roster| roster.meters.encode(&mut out));
+        let mut labels = Encoder::new();
+        labels.count(self.labels.all().len());
+        self.labels
+            .all()
+            .iter()
+            .for_each(|label| label.encode(&mut labels));
         let mut behind = Encoder::new();
         if planted!("snapshot-without-nonces") {
             behind.count(0);
@@ -189,6 +205,14 @@ impl Ledger {
         self.frozen.encode(&mut behind);
         Captured {
             out,
+            assets: self.assets.capture(),
+            contracts: self.contracts.capture(),
+            labels: labels.into_bytes(),
+            rosters: self
+                .rosters
+                .values()
+                .map(|roster| Arc::clone(&roster.meters))
+                .collect(),
             books: self.epochs.clone(),
             behind: behind.into_bytes(),
         }
