@@ -72,7 +72,10 @@ impl Machine {
             }
         };
         let applied = match &self.corrupt {
-            Some((from, key)) if index >= *from => ledger.apply(index, &falsified(&entry, key, self.cluster)),
+            Some((from, key)) if index >= *from => {
+                let falsified = falsified(ledger, &entry, key, self.cluster);
+                ledger.apply(index, &falsified)
+            }
             // Sealing an epoch takes as long as there are assets; heartbeats must not wait behind it.
             _ if seals_epoch(&entry) => raft::aside(|| ledger.apply(index, &entry)),
             _ => ledger.apply(index, &entry),
@@ -262,12 +265,26 @@ fn seals_epoch(entry: &Entry) -> bool {
     envelopes.iter().any(seals)
 }
 
-/// The entry with one watt-hour more in every settlement: what a ledger that computes wrongly might book. Only
-/// envelopes that the gateway's key signed can be falsified.
-fn falsified(entry: &Entry, key: &SigningKey, cluster: Digest) -> Entry {
+/// The entry with one watt-hour more in every settlement that will be booked: what a ledger that computes wrongly might
+/// book. Only envelopes that the gateway's key signed can be falsified. Those that are refused or repeated stay as they
+/// are: told otherwise, the ledger would book the same and only its running digest would differ, which no actor knows.
+fn falsified(ledger: &Ledger, entry: &Entry, key: &SigningKey, cluster: Digest) -> Entry {
+    let at = entry.at;
     let mut entry = entry.clone();
     if let Body::Envelopes { envelopes } = &mut entry.body {
-        for envelope in envelopes {
+        let books = |envelope: &ledger::Envelope| {
+            envelope.not_after >= at
+                && ledger.check_envelope(envelope).is_ok()
+                && ledger.remembered(&envelope.id()).is_none()
+                && match &envelope.action {
+                    Action::Settle { settlements } => settlements.iter().all(|s| s.meter != *ledger::ROOT),
+                    Action::SettleRoster { batch } => ledger.roster(&batch.roster).is_some_and(|meters| {
+                        batch.rows.iter().all(|row| (row.place as usize) < meters.len())
+                    }),
+                    _ => false,
+                }
+        };
+        for envelope in envelopes.iter_mut().filter(|envelope| books(envelope)) {
             match &mut envelope.action {
                 Action::Settle { settlements } => {
                     for settlement in settlements {
