@@ -255,6 +255,7 @@ async fn run(options: &Options) -> io::Result<Verdict> {
         mix: workload::Mix::default(),
         mute: BTreeSet::new(),
         excused: BTreeSet::new(),
+        distrusted: BTreeSet::new(),
         admin: None,
         roster: Roster::new(ids.len() as u64, 0),
     };

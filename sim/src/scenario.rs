@@ -112,7 +112,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
     let wrong: BTreeSet<u64> = options.corrupt.map(|(node, _)| node).into_iter().collect();
     let excused = &damaged | &wrong;
     let roster = Roster::new(nodes, plan.orders().len());
-    let mut observer = Observer::new(damaged, wrong, Arc::clone(&seen), Arc::clone(&roster));
+    let mut observer = Observer::new(damaged, wrong.clone(), Arc::clone(&seen), Arc::clone(&roster));
     let common = Common::new(seed, nodes, &plan.joiners(), Arc::clone(&seen))
         .map_err(io::Error::other)?
         .corrupt(options.corrupt);
@@ -132,6 +132,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
         mix: options.mix,
         mute: options.mute.clone(),
         excused,
+        distrusted: wrong.clone(),
     };
     let watched = Arc::clone(&seen);
     let keys = common.clone();

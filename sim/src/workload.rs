@@ -71,6 +71,8 @@ pub struct Options {
     pub mute: BTreeSet<String>,
     /// Nodes that may be beyond repair when the faults are over, so that nothing is asked of them then.
     pub excused: BTreeSet<u64>,
+    /// Nodes whose ledgers compute wrongly: what they answer is worth nothing, so nobody asks them anything.
+    pub distrusted: BTreeSet<u64>,
     /// What an admin does while they work.
     pub admin: Option<Told>,
     /// Who is there.
@@ -119,6 +121,7 @@ pub async fn run(
         mix: options.mix,
         mute: options.mute.clone(),
         excused: options.excused.clone(),
+        distrusted: options.distrusted.clone(),
         community: Arc::clone(&community),
         history: Arc::clone(&history),
         made: 0,

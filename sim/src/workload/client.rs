@@ -34,6 +34,7 @@ pub(super) struct Client {
     pub(super) mix: Mix,
     pub(super) mute: BTreeSet<String>,
     pub(super) excused: BTreeSet<u64>,
+    pub(super) distrusted: BTreeSet<u64>,
     pub(super) community: Arc<Community>,
     pub(super) history: Arc<Mutex<History>>,
     pub(super) made: u64,
@@ -54,13 +55,13 @@ impl Client {
     pub(super) fn any_node(&mut self) -> u64 {
         let stray = self.rng.chance(PerMillion::percent(3));
         let roster = self.roster.lock();
-        let nodes = if stray && !roster.left.is_empty() {
+        let nodes = if stray && !roster.left.is_subset(&self.distrusted) {
             &roster.left
         } else {
             &roster.members
         };
-        let nodes: Vec<u64> = nodes.iter().copied().collect();
-        *self.rng.pick(&nodes)
+        let trusted: Vec<u64> = nodes.difference(&self.distrusted).copied().collect();
+        *self.rng.pick(&trusted)
     }
 
     pub(super) async fn pause(&mut self, ms: std::ops::RangeInclusive<u64>) {
