@@ -179,15 +179,7 @@ async fn a_restart_and_a_fresh_member_have_all_that_snapshots_refer_to() {
     let expected: Vec<Bytes> = (0..40).map(payload).collect();
     assert_eq!(machine.payloads().await.expect("undamaged"), expected);
 
-    let other_disk = MemoryDisk::default();
-    let other = Mover::new(&other_disk);
-    let joined = start(2, &other_disk, &network, &other)
-        .await
-        .expect("an empty disk");
-    let index = replica
-        .add_learner(2, PeerAddr("node2".into()))
-        .await
-        .expect("it leads");
+    let (other_disk, other, joined, index) = join(&replica, &network).await;
     joined.wait_applied(index, PATIENCE).await.expect("it catches up");
     assert_eq!(other.payloads().await.expect("undamaged"), expected);
     assert_eq!(archived(&other_disk), other.attached(), "no more than needed");
@@ -247,6 +239,18 @@ async fn archive() -> (MemoryDisk, Vec<Attachment>) {
     (disk, machine.files())
 }
 
+/// A second node with an empty disk and a machine, and the index of the entry by which it becomes a learner.
+async fn join(leader: &Replica, network: &MemoryNetwork) -> (MemoryDisk, Mover, Replica, u64) {
+    let disk = MemoryDisk::default();
+    let machine = Mover::new(&disk);
+    let joined = start(2, &disk, network, &machine).await.expect("an empty disk");
+    let index = leader
+        .add_learner(2, PeerAddr("node2".into()))
+        .await
+        .expect("it leads");
+    (disk, machine, joined, index)
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_damaged_or_gone_is_neither_read_nor_sent_and_the_replica_goes_on() {
     let (disk, files) = archive().await;
@@ -263,14 +267,7 @@ async fn what_is_damaged_or_gone_is_neither_read_nor_sent_and_the_replica_goes_o
         assert!(refused.contains(&path) && refused.contains(what), "{refused}");
         assert_eq!(machine.attachments.health(), (1, 0));
 
-        let fresh = MemoryDisk::default();
-        let joined = start(2, &fresh, &network, &Mover::new(&fresh))
-            .await
-            .expect("an empty disk");
-        let index = replica
-            .add_learner(2, PeerAddr("node2".into()))
-            .await
-            .expect("it leads");
+        let (fresh, _machine, joined, index) = join(&replica, &network).await;
         let caught_up = joined.wait_applied(index, Duration::from_secs(20)).await;
         assert!(caught_up.is_err(), "a snapshot came without {path}");
         assert!(archived(&fresh).iter().all(|name| *name != files[0].name));
@@ -286,14 +283,7 @@ async fn what_is_damaged_or_gone_is_fetched_from_whoever_has_it() {
     let network = MemoryNetwork::default();
     let machine = Mover::new(&disk);
     let replica = leader(&disk, &network, &machine).await;
-    let other_disk = MemoryDisk::default();
-    let joined = start(2, &other_disk, &network, &Mover::new(&other_disk))
-        .await
-        .expect("an empty disk");
-    let index = replica
-        .add_learner(2, PeerAddr("node2".into()))
-        .await
-        .expect("it leads");
+    let (other_disk, _machine, joined, index) = join(&replica, &network).await;
     joined.wait_applied(index, PATIENCE).await.expect("it catches up");
     joined.shutdown().await.expect("no fault");
 

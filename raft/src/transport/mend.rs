@@ -24,11 +24,13 @@ pub(crate) async fn run(context: Arc<Context>, members: impl Fn() -> BTreeMap<u6
                     Ok(hold) => {
                         attachments.mended(&damaged, peer);
                         drop(hold);
-                        refusals.clear();
                         break;
                     }
                     Err(error) => refusals.push(format!("node {peer}: {error}")),
                 }
+            }
+            if refusals.is_empty() {
+                refusals.push("there is none".to_owned());
             }
             attachments.tried(&damaged, &refusals.join("; "));
         }
