@@ -36,6 +36,7 @@ pub struct Watch {
     /// It looks at what is left, and can't tell any more what came before what.
     afterwards: bool,
     excused: BTreeSet<u64>,
+    /// Nodes whose ledgers compute wrongly.
     wrong: BTreeSet<u64>,
     disks: BTreeMap<u64, Disk>,
     raft: Raft,

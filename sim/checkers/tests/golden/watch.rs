@@ -1,14 +1,23 @@
 //! Three disks and what clients saw, all at once: what a real cluster leaves behind.
 
+use std::collections::BTreeSet;
+
 use super::log::Fixture;
 use super::product::Product;
 use super::wal::{Files, frame, head, path};
 use checkers::oracle::judge::Payload;
 use checkers::wal::Platter;
-use checkers::watch::{Conclusion, Watch};
+use checkers::watch::{Conclusion, Glance, Watch};
 
-/// The log of a fixture up to an index, as it lies on a disk.
+/// The log of a fixture up to an index, as it lies on a disk, and what was signed.
 fn disk(fixture: &Fixture, upto: u64, damage: Option<u64>) -> Files {
+    let disk = logged(fixture, upto, damage);
+    sign(&disk, fixture.block());
+    disk
+}
+
+/// The log alone.
+fn logged(fixture: &Fixture, upto: u64, damage: Option<u64>) -> Files {
     let disk = Files::default();
     disk.put(&path(1), &head(1, 1));
     for (seq, (index, payload)) in (1..).zip(fixture.log.range(..=upto)) {
@@ -28,14 +37,51 @@ fn disk(fixture: &Fixture, upto: u64, damage: Option<u64>) -> Files {
         }
         disk.put(&path(1), &frame(1, seq, &body));
     }
-    let (block, header) = fixture.block();
+    disk
+}
+
+/// The last header signed, and its block.
+fn sign(disk: &Files, (block, header): (u64, [u8; 32])) {
     let mut signed = b"GSSIGNED".to_vec();
     signed.extend(1_u64.to_be_bytes());
     signed.extend(block.to_be_bytes());
     signed.extend(header);
     signed.extend(crc32c::crc32c(&signed).to_be_bytes());
     disk.put("signed/last", &signed);
-    disk
+}
+
+/// Three nodes, watched while they run. The third shows a state and signs a header; `wrong` says whether its ledger
+/// computes wrongly on purpose.
+fn watched(wrong: bool, state: [u8; 32], header: [u8; 32]) -> Vec<&'static str> {
+    let fixture = Fixture::new();
+    let (block, right) = fixture.block();
+    let last = *fixture.log.keys().next_back().unwrap();
+    let mut watch = Watch::new(BTreeSet::new(), wrong.then_some(3).into_iter().collect());
+    let mut look = |version, disks: &[Files; 3], applied, state: Option<[u8; 32]>| {
+        let own = Some(fixture.ledger.state().0).filter(|_| state.is_some());
+        let all = (1..)
+            .zip(disks)
+            .map(|(node, disk)| (node, version, disk as &dyn Platter));
+        watch.look_at_disks(version, all);
+        for (node, state) in [(1, own), (2, own), (3, state)] {
+            let glance = Glance {
+                applied: Some(applied),
+                state,
+                life: 1,
+                ..Glance::default()
+            };
+            watch.look_at_node(version, node, &glance);
+        }
+    };
+    // A block is signed once it is committed, and not before.
+    look(1, &[(); 3].map(|()| logged(&fixture, block, None)), block, None);
+    let disks = [right, right, header].map(|header| {
+        let disk = logged(&fixture, last, None);
+        sign(&disk, (block, header));
+        disk
+    });
+    look(2, &disks, last, Some(state));
+    complaints(&watch.conclude::<Product>(3, &fixture.history()))
 }
 
 fn autopsy(fixture: &Fixture, disks: &[Files; 3]) -> Conclusion {
@@ -77,6 +123,16 @@ fn what_a_good_cluster_leaves_is_good() {
             "three voters"
         ]
     );
+}
+
+#[test]
+fn a_node_whose_ledger_is_wrong_is_judged_by_what_it_signs_alone() {
+    let fixture = Fixture::new();
+    let (state, (_, header)) = (fixture.ledger.state().0, fixture.block());
+    assert_eq!(watched(false, state, header), [""; 0]);
+    assert_eq!(watched(true, [9; 32], header), [""; 0]);
+    assert_eq!(watched(false, [9; 32], header), ["state machine safety"]);
+    assert_eq!(watched(true, [9; 32], [9; 32]), ["attestation"]);
 }
 
 #[test]
