@@ -47,6 +47,9 @@ impl Alarms {
             message,
             "ALARM: this node disagrees with itself or with a certificate"
         );
+        if planted!("alarm-not-raised") {
+            return;
+        }
         let mut list = self.list.lock();
         if list.len() < MOST {
             list.push(Alarm { index, message });

@@ -223,7 +223,11 @@ impl Assets {
         let links = &mut self.links[handle as usize];
         let old = [links.from(), links.to()];
         (links.from, links.to) = (from.unwrap_or(NOBODY), to.unwrap_or(NOBODY));
-        for upstream in old.into_iter().flatten() {
+        for upstream in old
+            .into_iter()
+            .flatten()
+            .filter(|_| !planted!("moved-asset-stays"))
+        {
             self.get_mut(upstream).downstream.remove(&handle);
         }
         for upstream in [from, to].into_iter().flatten() {

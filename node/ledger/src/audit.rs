@@ -28,6 +28,9 @@ canonical_struct!(AuditRule { approvals, auditors });
 impl AuditRule {
     /// Those of `given` that count, sorted.
     pub fn counting(&self, given: &BTreeSet<PublicKey>) -> Vec<PublicKey> {
+        if planted!("approvals-of-anyone") {
+            return given.iter().copied().collect();
+        }
         self.auditors.intersection(given).copied().collect()
     }
 }

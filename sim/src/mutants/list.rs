@@ -108,6 +108,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(3, "told-by-name-alone", &["honest answers", "exactly once"], "whoever waits under a nonce is told what became of any request that bears it"),
     mutant(3, "merged-answers-shifted", &["honest answers"], "of requests that were merged each is answered with the first one's statement"),
     mutant(3, "merged-request-dropped", &["durability"], "of requests that were merged the last is left out, and acknowledged"),
+    mutant(3, "envelope-for-ever", &["honest answers", "oracle"], "an envelope may wait as long as it likes"),
     mutant(4, "read-before-applied", READS, "a read asks how far it must see, and does not wait until it does"),
     mutant(4, "follower-read-without-barrier", READS, "a follower answers a read at once"),
     mutant(4, "stale-leader-read", READS, "a leader answers reads without asking whether it still leads"),
@@ -120,7 +121,10 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(5, "approvals-kept", &["oracle", "alarm"], "an approval is not spent by the seal that it was given for"),
     mutant(5, "autoseal-not-fetched", &["state machine safety", "replay", "agreement", "alarm"], "the epoch that a settlement seals is not fetched from the archive"),
     mutant(5, "batch-in-part", &["oracle"], "what precedes a refused settlement in its batch is booked"),
+    mutant(5, "moved-asset-stays", &["oracle"], "an asset that gets another upstream stays below the old one as well"),
+    mutant(5, "approvals-of-anyone", &["oracle"], "approvals of auditors count whom the rule does not name any more"),
     mutant(6, "events-out-of-order", &["alarm"], "an actor takes the work of an entry from its end"),
+    mutant(6, "alarm-not-raised", &["alarm"], "a node that finds its own ledger wrong logs it, and goes on"),
 ];
 
 /// Those asked for.
