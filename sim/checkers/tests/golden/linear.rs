@@ -157,3 +157,20 @@ fn the_story_names_the_answer_that_does_not_fit() {
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].0, 50);
 }
+
+#[test]
+fn a_value_of_a_meter_below_has_no_place_in_the_order() {
+    let metered = |meter: &str, label: &str| json!({"kind": "metered", "meter": meter, "label": label});
+    let mut shown = Shown::default();
+    shown.journals.insert(
+        ("m".into(), 7),
+        json!({"statements": [metered("m", "a"), metered("heater", "x"), metered("m", "b")]}),
+    );
+    let history = History {
+        operations: vec![done("a", 0, 10), done("b", 20, 30)],
+        reads: vec![read("a b", 40, 50)],
+        shown: [(1, shown)].into(),
+        ..History::default()
+    };
+    assert_eq!(check(&history), []);
+}

@@ -6,6 +6,7 @@ use super::log::Fixture;
 use super::product::Product;
 use super::wal::{Files, frame, head, path};
 use checkers::oracle::judge::Payload;
+use checkers::recovery::{EQUAL_MS, View};
 use checkers::wal::Platter;
 use checkers::watch::{Conclusion, Glance, Watch};
 
@@ -50,8 +51,21 @@ fn sign(disk: &Files, (block, header): (u64, [u8; 32])) {
     disk.put("signed/last", &signed);
 }
 
-/// Three nodes, watched while they run. The third shows a state and signs a header; `wrong` says whether its ledger
-/// computes wrongly on purpose.
+/// A snapshot with the first bytes of a body that is no ledger's.
+fn snapshot(body_bytes: usize) -> Vec<u8> {
+    let body = b"what a machine gave";
+    let mut file = b"GRIDSNP\x02".to_vec();
+    file.extend([7; 40]);
+    file.extend(0_u32.to_be_bytes());
+    file.extend((body.len() as u64).to_be_bytes());
+    file.extend(crc32c::crc32c(body).to_be_bytes());
+    file.extend([0; 4]);
+    file.extend(&body[..body_bytes]);
+    file
+}
+
+/// Three nodes, watched while they run. The third shows a state, has a snapshot to match if it isn't the others', and signs
+/// a header; `wrong` says whether its ledger computes wrongly on purpose.
 fn watched(wrong: bool, state: [u8; 32], header: [u8; 32]) -> Vec<&'static str> {
     let fixture = Fixture::new();
     let (block, right) = fixture.block();
@@ -80,8 +94,23 @@ fn watched(wrong: bool, state: [u8; 32], header: [u8; 32]) -> Vec<&'static str> 
         sign(&disk, (block, header));
         disk
     });
+    let own = fixture.ledger.state().0;
+    if state != own {
+        disks[2].put("snapshot/00000000000000000002.snap", &snapshot(19));
+    }
     look(2, &disks, last, Some(state));
-    complaints(&watch.conclude::<Product>(3, &fixture.history()))
+    let view = |state| View {
+        term: 1,
+        leader: Some(1),
+        applied: Some(last),
+        state,
+        newest_block: Some(block),
+        certified: Some(block),
+    };
+    let views = [(1, view(own)), (2, view(own)), (3, view(state))].into();
+    watch.look_at_all(3, Some(&views));
+    watch.look_at_all(4 + EQUAL_MS, Some(&views));
+    complaints(&watch.conclude::<Product>(5 + EQUAL_MS, &fixture.history()))
 }
 
 fn autopsy(fixture: &Fixture, disks: &[Files; 3]) -> Conclusion {
@@ -131,7 +160,10 @@ fn a_node_whose_ledger_is_wrong_is_judged_by_what_it_signs_alone() {
     let (state, (_, header)) = (fixture.ledger.state().0, fixture.block());
     assert_eq!(watched(false, state, header), [""; 0]);
     assert_eq!(watched(true, [9; 32], header), [""; 0]);
-    assert_eq!(watched(false, [9; 32], header), ["state machine safety"]);
+    assert_eq!(
+        watched(false, [9; 32], header),
+        ["state machine safety", "recovery", "replay"]
+    );
     assert_eq!(watched(true, [9; 32], [9; 32]), ["attestation"]);
 }
 
@@ -173,15 +205,7 @@ fn a_snapshot_covers_what_was_dropped_only_if_its_bytes_are_there() {
     let all = fixture.log.len() as u64;
     let dropping = |body_bytes: usize| {
         let dropping = disk(&fixture, all, None);
-        let body = b"what a machine gave";
-        let mut file = b"GRIDSNP\x02".to_vec();
-        file.extend([7; 40]);
-        file.extend(0_u32.to_be_bytes());
-        file.extend((body.len() as u64).to_be_bytes());
-        file.extend(crc32c::crc32c(body).to_be_bytes());
-        file.extend([0; 4]);
-        file.extend(&body[..body_bytes]);
-        dropping.put("snapshot/00000000000000000002.snap", &file);
+        dropping.put("snapshot/00000000000000000002.snap", &snapshot(body_bytes));
         let mut purge = vec![6];
         purge.extend([1_u64, 1, 2].into_iter().flat_map(u64::to_be_bytes));
         let seq = fixture.log.range(..=all).count() as u64 + 1;
