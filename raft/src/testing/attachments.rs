@@ -263,14 +263,14 @@ async fn what_is_damaged_or_gone_is_neither_read_nor_sent_and_the_replica_goes_o
         let network = MemoryNetwork::default();
         let machine = Mover::new(&disk);
         let replica = leader(&disk, &network, &machine).await;
-        let refused = machine.payloads().await.expect_err(what).to_string();
-        assert!(refused.contains(&path) && refused.contains(what), "{refused}");
-        assert_eq!(machine.attachments.health(), (1, 0));
-
         let (fresh, _machine, joined, index) = join(&replica, &network).await;
         let caught_up = joined.wait_applied(index, Duration::from_secs(20)).await;
         assert!(caught_up.is_err(), "a snapshot came without {path}");
         assert!(archived(&fresh).iter().all(|name| *name != files[0].name));
+        // Noticed when it was to be sent, or at the start; nobody has read it.
+        assert_eq!(machine.attachments.health(), (1, 0));
+        let refused = machine.payloads().await.expect_err(what).to_string();
+        assert!(refused.contains(&path) && refused.contains(what), "{refused}");
         write(&replica, 20..30).await;
         replica.shutdown().await.expect("no fault");
         joined.shutdown().await.expect("no fault");
