@@ -69,12 +69,16 @@ impl Subject for Product {
         self.0.snapshot()
     }
 
-    fn remembered(&self, signer: &Key, nonce: &Nonce) -> Option<String> {
+    fn remembers_like(&self, other: &Self, signer: &Key, nonce: &Nonce) -> Result<(), String> {
         let id = EnvelopeRef {
             signer: PublicKey(*signer),
             nonce: *nonce,
         };
-        self.0.remembered(&id).map(|(_, known)| format!("{known:?}"))
+        let (own, others) = (self.0.remembered(&id), other.0.remembered(&id));
+        if own.is_some() && own == others {
+            return Ok(());
+        }
+        Err(format!("{own:?}, the other {others:?}"))
     }
 
     fn difference(&self, other: &Self) -> Option<String> {

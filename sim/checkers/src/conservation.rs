@@ -1,7 +1,7 @@
 //! Conservation: every statement stands in the journals of both its sides, and what a sealed asset passes on is what
 //! came in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
 
@@ -17,14 +17,18 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
     let Some((node, shown)) = history.shown.iter().next() else {
         return found;
     };
-    let mut sides: BTreeMap<(u64, String), Vec<&str>> = BTreeMap::new();
+    // Journals of a hundred thousand statements occur.
+    let holds: BTreeMap<&(String, u64), HashSet<&Value>> = shown
+        .journals
+        .iter()
+        .map(|(place, journal)| {
+            let statements = journal["statements"].as_array().into_iter().flatten();
+            (place, statements.map(|statement| &statement["id"]).collect())
+        })
+        .collect();
     for ((asset, epoch), journal) in &shown.journals {
         let statements = journal["statements"].as_array().map_or(&[][..], Vec::as_slice);
         for statement in statements {
-            sides
-                .entry((*epoch, statement["id"].to_string()))
-                .or_default()
-                .push(asset);
             let expected = [&statement["from"], &statement["to"]];
             if !expected.iter().any(|side| *side == asset.as_str()) {
                 found.push((
@@ -33,8 +37,8 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
                 ));
             }
             let missing = expected.iter().filter_map(|side| side.as_str()).find(|side| {
-                let other = shown.journals.get(&((*side).to_owned(), *epoch));
-                *side != ROOT && other.is_some_and(|journal| !holds(journal, &statement["id"]))
+                let other = holds.get(&((*side).to_owned(), *epoch));
+                *side != ROOT && other.is_some_and(|ids| !ids.contains(&statement["id"]))
             });
             if let Some(missing) = missing {
                 found.push((
@@ -60,12 +64,6 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
         }
     }
     found
-}
-
-fn holds(journal: &Value, id: &Value) -> bool {
-    journal["statements"]
-        .as_array()
-        .is_some_and(|all| all.iter().any(|statement| statement["id"] == *id))
 }
 
 /// What came in less what went out, own metered statements aside.

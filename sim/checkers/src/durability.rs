@@ -44,7 +44,7 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
                     in_short(labels.zip(&times)),
                     operation.outcome
                 );
-                found.push((operation.ended_ms, what));
+                found.push((operation.ended.ms, what));
             }
             for settled in &operation.settles {
                 for statement in booked
@@ -56,7 +56,7 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
                         || statement["epoch"].as_u64() != Some(settled.epoch)
                     {
                         found.push((
-                            operation.ended_ms,
+                            operation.ended.ms,
                             format!("on n{node} {settled:?} is booked as {statement}"),
                         ));
                     }

@@ -4,6 +4,23 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+/// When a client asked or heard something. Many things happen in one millisecond; whoever wrote them down knows which
+/// came first, and what was heard before another question was asked must be seen by who answers that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// Milliseconds since the run began.
+    pub ms: u64,
+    /// Its place among all that was asked and heard. Moments of one millisecond and one place count as simultaneous.
+    pub place: u64,
+}
+
+impl Moment {
+    /// All of a millisecond, where nobody knows more.
+    pub const fn at(ms: u64) -> Self {
+        Moment { ms, place: 0 }
+    }
+}
+
 /// One settlement that a client reported, under a label that no other of its meter has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reported {
@@ -41,10 +58,10 @@ pub struct Operation {
     pub body: Value,
     /// What it settles, if it does.
     pub settles: Vec<Reported>,
-    /// Virtual milliseconds when it was first asked.
-    pub asked_ms: u64,
+    /// When it was first asked.
+    pub asked: Moment,
     /// When it was answered, or given up.
-    pub ended_ms: u64,
+    pub ended: Moment,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -75,10 +92,10 @@ pub struct Read {
     pub asset: String,
     /// Of when.
     pub epoch: u64,
-    /// Virtual milliseconds when it was asked.
-    pub asked_ms: u64,
+    /// When it was asked.
+    pub asked: Moment,
     /// When it was answered.
-    pub answered_ms: u64,
+    pub answered: Moment,
     /// The labels of the metered statements in it, in order.
     pub labels: Vec<String>,
     /// How many statements the newest seal covers.
@@ -138,9 +155,20 @@ pub struct History {
     pub counts: BTreeMap<&'static str, u64>,
     /// How far the clients came: what they are at now.
     pub phase: String,
+    /// How many moments there were.
+    pub moments: u64,
 }
 
 impl History {
+    /// This moment, behind all before it.
+    pub fn moment(&mut self, now_ms: u64) -> Moment {
+        self.moments += 1;
+        Moment {
+            ms: now_ms,
+            place: self.moments,
+        }
+    }
+
     /// Counts something.
     pub fn count(&mut self, what: &'static str) {
         *self.counts.entry(what).or_default() += 1;

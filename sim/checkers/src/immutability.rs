@@ -23,7 +23,7 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
     };
     for read in &history.reads {
         see(
-            read.answered_ms,
+            read.answered.ms,
             read.asset.as_str(),
             read.epoch,
             read.sealed.as_slice(),

@@ -11,7 +11,7 @@ use serde_json::Value;
 use todc_utils::linearizability::history::Action::{self, Call, Response};
 use todc_utils::{History as Actions, Specification, WGLChecker};
 
-use crate::history::{History, Outcome};
+use crate::history::{History, Moment, Outcome};
 
 /// A journal as a list that grows: all its state is how long it is.
 struct Growing;
@@ -44,7 +44,7 @@ impl Specification for Growing {
 type Journal<'a> = (&'a str, u64);
 
 /// What happened to one journal: from when until when (`None`: open), and what.
-type Operations = Vec<(u64, Option<u64>, Op)>;
+type Operations = Vec<(Moment, Option<Moment>, Op)>;
 
 /// Looks for an order of what happened to each journal.
 pub fn check(history: &History) -> Vec<(u64, String)> {
@@ -68,7 +68,7 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
             };
             let at = content.windows(labels.len()).position(|window| window == labels);
             let ended = match operation.outcome {
-                Outcome::Done => Some(operation.ended_ms),
+                Outcome::Done => Some(operation.ended),
                 Outcome::Unknown if at.is_some() => None,
                 Outcome::Unknown | Outcome::Refused(..) => continue,
             };
@@ -79,7 +79,7 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
             journals
                 .entry(journal)
                 .or_default()
-                .push((operation.asked_ms, ended, append));
+                .push((operation.asked, ended, append));
         }
     }
     for read in &history.reads {
@@ -98,13 +98,13 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
             journals
                 .entry(journal)
                 .or_default()
-                .push((read.asked_ms, Some(read.answered_ms), op));
+                .push((read.asked, Some(read.answered), op));
         } else {
             let what = format!(
                 "n{} shows {:?} for {journal:?}, and in the end there is {content:?}",
                 read.node, read.labels
             );
-            found.push((read.answered_ms, what));
+            found.push((read.answered.ms, what));
         }
     }
     for ((asset, epoch), operations) in journals {
@@ -138,11 +138,15 @@ fn last_contents(history: &History) -> BTreeMap<Journal<'_>, Vec<&str>> {
 }
 
 fn is_linearizable(operations: Operations) -> bool {
-    // (time, calls before responses) so that what touches in one millisecond counts as concurrent.
-    let mut actions: Vec<(u64, u8, usize, Action<Op>)> = Vec::new();
+    // (when, calls before responses) so that what touches in one moment counts as concurrent.
+    let never = Moment {
+        ms: u64::MAX,
+        place: u64::MAX,
+    };
+    let mut actions: Vec<(Moment, u8, usize, Action<Op>)> = Vec::new();
     for (process, (asked, ended, op)) in operations.into_iter().enumerate() {
         actions.push((asked, 0, process, Call(op)));
-        actions.push((ended.unwrap_or(u64::MAX), 1, process, Response(op)));
+        actions.push((ended.unwrap_or(never), 1, process, Response(op)));
     }
     actions.sort_by_key(|(at, order, process, _)| (*at, *order, *process));
     WGLChecker::<Growing>::is_linearizable(Actions::from_actions(
@@ -155,9 +159,9 @@ fn is_linearizable(operations: Operations) -> bool {
 
 /// The shortest history that is wrong already: cut off behind the answer that can't be.
 fn explain(journal: Journal<'_>, operations: Operations) -> (u64, String) {
-    let mut ends: Vec<u64> = operations.iter().filter_map(|(_, ended, _)| *ended).collect();
+    let mut ends: Vec<Moment> = operations.iter().filter_map(|(_, ended, _)| *ended).collect();
     ends.sort_unstable();
-    let upto = |end: u64| -> Operations {
+    let upto = |end: Moment| -> Operations {
         let asked = operations.iter().filter(|(asked, ..)| *asked <= end);
         asked
             .map(|(asked, ended, op)| (*asked, ended.filter(|ended| *ended <= end), *op))
@@ -177,7 +181,7 @@ fn explain(journal: Journal<'_>, operations: Operations) -> (u64, String) {
         .filter(|(_, ended, _)| *ended == Some(end))
         .collect();
     (
-        end,
+        end.ms,
         format!("the history of {journal:?} has no order: what was answered last does not fit: {culprit:?}"),
     )
 }

@@ -57,7 +57,7 @@ pub fn check<S>(history: &History, judgement: &Judgement<S>) -> Vec<(u64, &'stat
                 "{} {} {what}: it was told {:?}, the log says {first:?}",
                 operation.key, operation.action, operation.outcome
             );
-            found.push((operation.ended_ms, checker, what));
+            found.push((operation.ended.ms, checker, what));
         }
     }
     found

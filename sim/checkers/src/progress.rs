@@ -53,9 +53,9 @@ pub fn check(history: &History, stability: &Stability) -> Vec<(u64, String)> {
                 .iter()
                 .filter(|operation| !operation.settles.is_empty())
         };
-        let tried = writes().any(|operation| within(operation.asked_ms) && operation.ended_ms <= *until);
+        let tried = writes().any(|operation| within(operation.asked.ms) && operation.ended.ms <= *until);
         let answered = writes()
-            .any(|operation| within(operation.ended_ms) && matches!(operation.outcome, Outcome::Done));
+            .any(|operation| within(operation.ended.ms) && matches!(operation.outcome, Outcome::Done));
         if tried && !answered {
             found.push((
                 *until,

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::history::{History, Outcome};
+use crate::history::{History, Moment, Outcome};
 
 /// A label, when it was first sent, and when it was acknowledged.
-type Written<'a> = (&'a str, u64, Option<u64>);
+type Written<'a> = (&'a str, Moment, Option<Moment>);
 /// When a read was answered, and the labels it showed.
-type Shown<'a> = (u64, BTreeSet<&'a str>);
+type Shown<'a> = (Moment, BTreeSet<&'a str>);
 
 /// Holds every read against what had been written and shown before.
 pub fn check(history: &History) -> Vec<(u64, String)> {
@@ -16,9 +16,9 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
     // By meter and epoch: each label, when it was first sent, and when it was acknowledged.
     let mut written: BTreeMap<(&str, u64), Vec<Written<'_>>> = BTreeMap::new();
     for operation in &history.operations {
-        let acknowledged = matches!(operation.outcome, Outcome::Done).then_some(operation.ended_ms);
+        let acknowledged = matches!(operation.outcome, Outcome::Done).then_some(operation.ended);
         for s in &operation.settles {
-            let entry = (s.label.as_str(), operation.asked_ms, acknowledged);
+            let entry = (s.label.as_str(), operation.asked, acknowledged);
             written.entry((&s.meter, s.epoch)).or_default().push(entry);
         }
     }
@@ -28,9 +28,9 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
         let shown: BTreeSet<&str> = read.labels.iter().map(String::as_str).collect();
         let all = written.get(&place).map_or(&[][..], Vec::as_slice);
         for (label, _, acknowledged) in all {
-            if !read.local && acknowledged.is_some_and(|at| at < read.asked_ms) && !shown.contains(label) {
+            if !read.local && acknowledged.is_some_and(|at| at < read.asked) && !shown.contains(label) {
                 found.push((
-                    read.answered_ms,
+                    read.answered.ms,
                     format!(
                         "n{} does not show {label}, acknowledged at {acknowledged:?}: {read:?}",
                         read.node
@@ -41,10 +41,10 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
         for label in &shown {
             if !all
                 .iter()
-                .any(|(known, asked, _)| known == label && *asked <= read.answered_ms)
+                .any(|(known, asked, _)| known == label && *asked <= read.answered)
             {
                 found.push((
-                    read.answered_ms,
+                    read.answered.ms,
                     format!("n{} shows {label}, which nobody had reported", read.node),
                 ));
             }
@@ -53,18 +53,18 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
             continue;
         }
         let before = earlier.entry(place).or_default();
-        for (answered_ms, labels) in before
-            .iter()
-            .filter(|(answered_ms, _)| *answered_ms < read.asked_ms)
-        {
+        for (answered, labels) in before.iter().filter(|(answered, _)| *answered < read.asked) {
             if let Some(gone) = labels.difference(&shown).next() {
                 found.push((
-                    read.answered_ms,
-                    format!("n{} no longer shows {gone}, shown at {answered_ms}", read.node),
+                    read.answered.ms,
+                    format!(
+                        "n{} no longer shows {gone}, shown at {} ms",
+                        read.node, answered.ms
+                    ),
                 ));
             }
         }
-        before.push((read.answered_ms, shown));
+        before.push((read.answered, shown));
     }
     found
 }

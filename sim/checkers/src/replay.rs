@@ -1,6 +1,7 @@
 //! Replay: the committed log, applied to a fresh ledger, gives what every node shows; and so does each snapshot with the
 //! rest of the log, what it remembers of clients included.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -19,6 +20,38 @@ pub type Snapshots = BTreeMap<u64, Vec<(u64, Bytes)>>;
 /// Files that snapshots refer to: by node and name.
 pub type Files = BTreeMap<(u64, String), Bytes>;
 
+/// A ledger out of a snapshot, for all nodes at once that have the same one and the same files.
+struct Restored<S> {
+    bytes: Bytes,
+    /// The files it asked for.
+    files: Vec<(String, Option<Bytes>)>,
+    /// Those of whom it is the newest.
+    newest_of: Vec<u64>,
+    ledger: S,
+}
+
+impl<S: Subject> Restored<S> {
+    fn new(bytes: &Bytes, file: impl Fn(&str) -> Option<Bytes>) -> Result<Self, String> {
+        let asked = RefCell::new(Vec::new());
+        let noted = |name: &str| {
+            let content = file(name);
+            asked.borrow_mut().push((name.to_owned(), content.clone()));
+            content
+        };
+        let ledger = S::restore_with(bytes, &noted)?;
+        Ok(Restored {
+            bytes: bytes.clone(),
+            files: asked.into_inner(),
+            newest_of: Vec::new(),
+            ledger,
+        })
+    }
+
+    fn is(&self, bytes: &Bytes, file: impl Fn(&str) -> Option<Bytes>) -> bool {
+        self.bytes == bytes && self.files.iter().all(|(name, content)| file(name) == *content)
+    }
+}
+
 /// Replays the log, beside the oracle, and compares snapshots on the way.
 pub fn check<S: Subject>(
     log: &BTreeMap<u64, Payload>,
@@ -27,7 +60,7 @@ pub fn check<S: Subject>(
 ) -> (Judgement<S>, Vec<String>) {
     let mut found = Vec::new();
     let mut judgement = Judgement::<S>::new();
-    let mut restored: Vec<(u64, S)> = Vec::new();
+    let mut newest_ones: Vec<Restored<S>> = Vec::new();
     let newest: BTreeMap<u64, u64> = snapshots
         .iter()
         .flat_map(|(index, of)| of.iter().map(|(node, _)| (*node, *index)))
@@ -35,12 +68,13 @@ pub fn check<S: Subject>(
     let step = (snapshots.len() / COMPARED).max(1);
     for (index, payload) in log {
         judgement.apply(*index, payload);
-        restored
+        newest_ones
             .iter_mut()
-            .for_each(|(_, ledger)| feed(ledger, *index, payload));
+            .for_each(|restored| feed(&mut restored.ledger, *index, payload));
         let Some(of) = snapshots.get(index) else { continue };
         let sampled = snapshots.range(..index).count().is_multiple_of(step);
         let live = judgement.ledger.snapshot();
+        let mut here: Vec<Restored<S>> = Vec::new();
         for (node, bytes) in of {
             let is_newest = newest.get(node) == Some(index);
             // One that refers to files is only equal once they are taken in.
@@ -48,39 +82,38 @@ pub fn check<S: Subject>(
                 continue;
             }
             let file = |name: &str| files.get(&(*node, name.to_owned())).cloned();
-            match S::restore_with(bytes, &file) {
-                Err(error) => found.push(format!(
-                    "the snapshot of n{node} at {index} can't be restored: {error}"
-                )),
-                Ok(ledger) => {
-                    let whole = ledger.snapshot();
-                    if whole != live {
-                        let what = format!(
-                            "the snapshot of n{node} at {index} has {} bytes that differ from replay's {}",
-                            whole.len(),
-                            live.len()
+            let known = here.iter().position(|restored| restored.is(bytes, file));
+            let place = match known {
+                Some(place) => place,
+                None => match Restored::new(bytes, file) {
+                    Ok(restored) => {
+                        found.extend(
+                            unlike(&restored.ledger, &live, &judgement)
+                                .map(|what| format!("the snapshot of n{node} at {index}: {what}")),
                         );
-                        found.push(what);
+                        here.push(restored);
+                        here.len() - 1
                     }
-                    found.extend(
-                        differ(&ledger, &judgement)
-                            .map(|what| format!("the snapshot of n{node} at {index}: {what}")),
-                    );
-                    if is_newest {
-                        restored.push((*node, ledger));
+                    Err(error) => {
+                        found.push(format!(
+                            "the snapshot of n{node} at {index} can't be restored: {error}"
+                        ));
+                        continue;
                     }
-                }
+                },
+            };
+            if is_newest {
+                here[place].newest_of.push(*node);
             }
         }
+        newest_ones.extend(here.into_iter().filter(|restored| !restored.newest_of.is_empty()));
     }
-    for (node, ledger) in &restored {
-        let what = differ(ledger, &judgement).or_else(|| {
-            (ledger.snapshot() != judgement.ledger.snapshot())
-                .then(|| "it would make another snapshot".to_owned())
-        });
-        found.extend(
-            what.map(|what| format!("the newest snapshot of n{node} and the rest of the log: {what}")),
-        );
+    let live = judgement.ledger.snapshot();
+    for restored in &newest_ones {
+        found.extend(unlike(&restored.ledger, &live, &judgement).map(|what| {
+            let nodes = &restored.newest_of;
+            format!("the newest snapshot of nodes {nodes:?} and the rest of the log: {what}")
+        }));
     }
     (judgement, found)
 }
@@ -94,17 +127,23 @@ fn feed<S: Subject>(ledger: &mut S, index: u64, payload: &Payload) {
     }
 }
 
-/// In what a ledger differs from the replayed one, if it does.
-fn differ<S: Subject>(ledger: &S, judgement: &Judgement<S>) -> Option<String> {
-    let live = &judgement.ledger;
+/// In what a ledger differs from the replayed one, whose snapshot this is, if it does.
+fn unlike<S: Subject>(ledger: &S, live: &[u8], judgement: &Judgement<S>) -> Option<String> {
     for (signer, nonce) in judgement.book.nonces() {
-        let (own, expected) = (ledger.remembered(signer, nonce), live.remembered(signer, nonce));
-        if own != expected || expected.is_none() {
-            let who = format!("{}/{}", hex(signer), hex(nonce));
-            return Some(format!("of {who} it remembers {own:?}, replay {expected:?}"));
+        if let Err(what) = ledger.remembers_like(&judgement.ledger, signer, nonce) {
+            return Some(format!("of {}/{} it remembers {what}", hex(signer), hex(nonce)));
         }
     }
-    ledger.difference(live)
+    ledger.difference(&judgement.ledger).or_else(|| {
+        let own = ledger.snapshot();
+        (own != live).then(|| {
+            format!(
+                "it would make a snapshot of {} bytes, which replay's {} are not",
+                own.len(),
+                live.len()
+            )
+        })
+    })
 }
 
 /// What nodes show of their state is what replay gives at that index.

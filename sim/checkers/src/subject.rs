@@ -73,8 +73,11 @@ pub trait Subject: Sized {
     /// All of it as bytes, wherever it lies.
     fn snapshot(&self) -> Vec<u8>;
 
-    /// What it remembers of an envelope, in any words.
-    fn remembered(&self, signer: &Key, nonce: &Nonce) -> Option<String>;
+    /// Whether it remembers something of an envelope, and the same as another.
+    ///
+    /// # Errors
+    /// It doesn't; what each remembers, in any words.
+    fn remembers_like(&self, other: &Self, signer: &Key, nonce: &Nonce) -> Result<(), String>;
 
     /// In what it differs from another, as far as it can be asked; what it remembers of envelopes aside.
     fn difference(&self, other: &Self) -> Option<String>;

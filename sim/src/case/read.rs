@@ -53,7 +53,7 @@ struct Raw {
     #[serde(default)]
     lying_disks: bool,
     corrupt: Option<Spanned<Corrupt>>,
-    workload: Option<Spanned<Work>>,
+    workload: Option<Spanned<Mix>>,
     #[serde(default)]
     mute: Vec<String>,
     #[serde(default, rename = "fault")]
@@ -67,23 +67,6 @@ struct Raw {
 struct Corrupt {
     node: u64,
     from_entry: u64,
-}
-
-/// Weights; what is not named does not happen.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[derive(Default)]
-struct Work {
-    settle: u64,
-    seal: u64,
-    seal_epoch: u64,
-    correct: u64,
-    trade: u64,
-    read: u64,
-    large: u64,
-    week: u64,
-    approve: u64,
-    crowd: u64,
 }
 
 /// Reads a file.
@@ -154,37 +137,16 @@ pub fn parse(file: &str, text: &str) -> Result<Case, CaseError> {
     let mix = match &raw.workload {
         None => Mix::default(),
         Some(work) => {
-            let &Work {
-                settle,
-                seal,
-                seal_epoch,
-                correct,
-                trade,
-                read,
-                large,
-                week,
-                approve,
-                crowd,
-            } = work.get_ref();
-            let weights = [
-                settle, seal, seal_epoch, correct, trade, read, large, week, approve, crowd,
-            ];
-            if weights.iter().all(|weight| *weight == 0) || weights.iter().any(|weight| *weight > 1_000) {
-                let what = "expected weights up to 1000, at least one of settle, seal, seal_epoch, correct, trade, read, large, week, approve, crowd above 0";
-                return Err(wrong(work.span().start, what.to_owned()));
+            let mix = *work.get_ref();
+            let weights = mix.weights();
+            if weights.iter().all(|(_, weight)| *weight == 0)
+                || weights.iter().any(|(_, weight)| *weight > 1_000)
+            {
+                let names = weights.map(|(name, _)| name).join(", ");
+                let what = format!("expected weights up to 1000, at least one of {names} above 0");
+                return Err(wrong(work.span().start, what));
             }
-            Mix {
-                settle,
-                seal,
-                seal_epoch,
-                correct,
-                trade,
-                read,
-                large,
-                week,
-                approve,
-                crowd,
-            }
+            mix
         }
     };
     let joiners: BTreeSet<u64> = raw

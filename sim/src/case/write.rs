@@ -47,24 +47,10 @@ impl Case {
             line(format_args!("]"));
         }
         if self.mix != Mix::default() {
-            let Mix {
-                settle,
-                seal,
-                seal_epoch,
-                correct,
-                trade,
-                read,
-                large,
-                week,
-                approve,
-                crowd,
-            } = self.mix;
-            line(format_args!(
-                "\n[workload]\nsettle = {settle}\nseal = {seal}\nseal_epoch = {seal_epoch}"
-            ));
-            line(format_args!(
-                "correct = {correct}\ntrade = {trade}\nread = {read}\nlarge = {large}\nweek = {week}\napprove = {approve}\ncrowd = {crowd}"
-            ));
+            line(format_args!("\n[workload]"));
+            for (name, weight) in self.mix.weights() {
+                line(format_args!("{name} = {weight}"));
+            }
         }
         for (at, fault) in &self.steps {
             line(format_args!("\n[[fault]]\n{}", fault.to_step(*at).trim_end()));

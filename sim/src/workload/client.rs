@@ -16,7 +16,7 @@ use crate::http::{Answer, Http, Silence};
 use crate::rng::{PerMillion, Rng};
 use crate::timeline::{self, Attempt, Heard, What};
 use crate::trace;
-use checkers::history::{History, Operation, Outcome, Repeat, Reported, SealSeen};
+use checkers::history::{History, Moment, Operation, Outcome, Repeat, Reported, SealSeen};
 
 /// Attempts at an operation.
 const ATTEMPTS: usize = 6;
@@ -64,6 +64,11 @@ impl Client {
         *self.rng.pick(&trusted)
     }
 
+    /// This moment, behind all before it.
+    pub(super) fn moment(&self) -> Moment {
+        self.history.lock().moment(self.time.now_ms())
+    }
+
     pub(super) async fn pause(&mut self, ms: std::ops::RangeInclusive<u64>) {
         tokio::time::sleep(Duration::from_millis(self.rng.within(ms))).await;
     }
@@ -72,11 +77,12 @@ impl Client {
     pub(super) async fn operate(&mut self, action: &str, body: Value, settles: Vec<Reported>) -> Outcome {
         self.made += 1;
         let key = format!("{}-{}", self.name, self.made);
-        let asked_ms = self.time.now_ms();
+        let asked = self.moment();
         if self.mute.contains(&key) {
             return Outcome::Unknown;
         }
         let mut outcome = Outcome::Unknown;
+        let mut ended = asked;
         let mut node = self.any_node();
         for attempt in 0..ATTEMPTS {
             let patience = Duration::from_millis(*self.rng.pick(&[50, 300, 1_000, 5_000]));
@@ -84,15 +90,16 @@ impl Client {
             let sent_ms = self.time.now_ms();
             // Impatient users press the button twice.
             let twin = self.rng.chance(PerMillion::percent(4)).then(|| self.any_node());
-            let asked = self.http.call(node, action, Some(&key), &body, patience);
+            let call = self.http.call(node, action, Some(&key), &body, patience);
             let (answer, twin) = match twin {
-                None => (asked.await, None),
+                None => (call.await, None),
                 Some(other) => {
                     let again = self.second.call(other, action, Some(&key), &body, patience);
-                    let (answer, again) = futures::join!(asked, again);
+                    let (answer, again) = futures::join!(call, again);
                     (answer, Some((other, again)))
                 }
             };
+            ended = self.moment();
             draw_attempt(&key, node, action, sent_ms, &answer);
             if let (Ok(answer), Some((other, Ok(again)))) = (&answer, &twin) {
                 self.history.lock().count("sent twice at once");
@@ -142,8 +149,8 @@ impl Client {
             action: action.to_owned(),
             body,
             settles,
-            asked_ms,
-            ended_ms: self.time.now_ms(),
+            asked,
+            ended,
             outcome: outcome.clone(),
         });
         outcome
@@ -218,16 +225,7 @@ impl Client {
 
     /// Notes answers that no node should give.
     pub(super) fn note_odd(&self, action: &str, node: u64, answer: &Answer) {
-        let allowed = match answer.status {
-            200 => true,
-            503 | 504 => !answer.body["error"]["code"].is_null(),
-            400..500 => !answer.body["error"]["code"].is_null() && !answer.body["error"]["message"].is_null(),
-            _ => false,
-        };
-        if !allowed {
-            let what = format!("n{node} answers {action} with {} {}", answer.status, answer.body);
-            self.history.lock().oddities.push((self.time.now_ms(), what));
-        }
+        note_odd(&self.history, self.time.now_ms(), action, node, answer);
     }
 
     /// Notes every seal that an answer speaks of.
@@ -251,6 +249,20 @@ impl Client {
             timeline::note(What::Sealed(seal.asset.clone(), seal.epoch, seal.version));
         }
         self.history.lock().seals.extend(seals);
+    }
+}
+
+/// Notes answers that no node should give.
+pub(super) fn note_odd(history: &Mutex<History>, now_ms: u64, action: &str, node: u64, answer: &Answer) {
+    let allowed = match answer.status {
+        200 => true,
+        503 | 504 => !answer.body["error"]["code"].is_null(),
+        400..500 => !answer.body["error"]["code"].is_null() && !answer.body["error"]["message"].is_null(),
+        _ => false,
+    };
+    if !allowed {
+        let what = format!("n{node} answers {action} with {} {}", answer.status, answer.body);
+        history.lock().oddities.push((now_ms, what));
     }
 }
 

@@ -19,7 +19,7 @@ impl Client {
         let community = Arc::clone(&self.community);
         let node = self.any_node();
         let patience = Duration::from_millis(*self.rng.pick(&[300, 1_000, 5_000]));
-        let asked_ms = self.time.now_ms();
+        let (asked_ms, when) = (self.time.now_ms(), self.moment());
         let mut asked = Vec::new();
         for _ in 0..self.rng.within(2..=self.crowd.len() as u64) {
             self.made += 1;
@@ -39,9 +39,13 @@ impl Client {
             asked.push((key, settled, body));
         }
         let calls = self.crowd.iter_mut().zip(&asked);
-        let calls = calls.map(|(http, (_, _, body))| http.call(node, ACTION, None, body, patience));
+        let (history, time) = (&self.history, &self.time);
+        let calls = calls.map(async |(http, (_, _, body))| {
+            let answer = http.call(node, ACTION, None, body, patience).await;
+            (answer, history.lock().moment(time.now_ms()))
+        });
         let answers = futures::future::join_all(calls).await;
-        for ((key, settled, body), answer) in asked.into_iter().zip(answers) {
+        for ((key, settled, body), (answer, ended)) in asked.into_iter().zip(answers) {
             draw_attempt(&key, node, ACTION, asked_ms, &answer);
             let outcome = match &answer {
                 Ok(answer) => {
@@ -63,8 +67,8 @@ impl Client {
                 action: ACTION.to_owned(),
                 body,
                 settles: vec![settled],
-                asked_ms,
-                ended_ms: self.time.now_ms(),
+                asked: when,
+                ended,
                 outcome,
             });
         }

@@ -1,9 +1,12 @@
 //! How often clients do what.
 
+use serde::Deserialize;
+
 use crate::rng::Rng;
 
-/// How often clients do what, as weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How often clients do what, as weights. In a file, what is not named does not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default = "Mix::nothing")]
 pub struct Mix {
     /// Settlements, alone and in batches.
     pub settle: u64,
@@ -25,6 +28,8 @@ pub struct Mix {
     pub approve: u64,
     /// Many small settlements at once, without keys.
     pub crowd: u64,
+    /// Settlements that are read as soon as they are acknowledged, by a node that is read from all the time.
+    pub chase: u64,
 }
 
 impl Default for Mix {
@@ -40,44 +45,69 @@ impl Default for Mix {
             week: 0,
             approve: 4,
             crowd: 3,
+            chase: 0,
         }
     }
 }
 
 impl Mix {
+    /// Nobody does anything.
+    fn nothing() -> Self {
+        Mix {
+            settle: 0,
+            seal: 0,
+            seal_epoch: 0,
+            correct: 0,
+            trade: 0,
+            read: 0,
+            large: 0,
+            week: 0,
+            approve: 0,
+            crowd: 0,
+            chase: 0,
+        }
+    }
+
     /// What clients do in the runs of a seed: the usual, and in one run of ten large batches, in another of ten the
-    /// community week as well.
+    /// community week as well, in three more what is settled is chased.
     pub fn of_seed(seed: u64) -> Self {
         let rng = &mut Rng::fork(seed, "mix");
         let mut mix = Mix::default();
         match rng.below(10) {
             0 => mix.large = 1,
             1 => mix.week = 4,
+            2..5 => mix.chase = 4,
             _ => {}
         }
         mix
     }
 
-    /// Draws what is done next: the place of it among the fields.
-    pub(super) fn draw(&self, rng: &mut Rng) -> usize {
-        let weights = [
-            self.settle,
-            self.seal,
-            self.seal_epoch,
-            self.correct,
-            self.trade,
-            self.read,
-            self.large,
-            self.week,
-            self.approve,
-            self.crowd,
-        ];
-        let mut n = rng.below(weights.iter().sum());
-        let place = weights.iter().position(|weight| {
+    /// The weights by their names.
+    pub fn weights(&self) -> [(&'static str, u64); 11] {
+        [
+            ("settle", self.settle),
+            ("seal", self.seal),
+            ("seal_epoch", self.seal_epoch),
+            ("correct", self.correct),
+            ("trade", self.trade),
+            ("read", self.read),
+            ("large", self.large),
+            ("week", self.week),
+            ("approve", self.approve),
+            ("crowd", self.crowd),
+            ("chase", self.chase),
+        ]
+    }
+
+    /// Draws what is done next, by its name.
+    pub(super) fn draw(&self, rng: &mut Rng) -> &'static str {
+        let weights = self.weights();
+        let mut n = rng.below(weights.iter().map(|(_, weight)| weight).sum());
+        let drawn = weights.iter().find(|(_, weight)| {
             let here = n < *weight;
             n = n.saturating_sub(*weight);
             here
         });
-        place.unwrap_or(0)
+        drawn.map_or("settle", |(name, _)| name)
     }
 }

@@ -109,19 +109,20 @@ impl Client {
             let body = json!({
                 "meterId": settled.meter, "epoch": settled.epoch, "consumption": 1, "label": settled.label,
             });
-            let asked_ms = self.time.now_ms();
+            let asked = self.moment();
             let key = format!("judge-{}", self.made);
             let answer = self
                 .insist(node, "balancing.addSettlement", &body, Some(&key))
                 .await?;
+            let ended = self.moment();
             self.history.lock().operations.push(Operation {
                 key,
                 keyed: true,
                 action: "balancing.addSettlement".into(),
                 body,
                 settles: vec![settled],
-                asked_ms,
-                ended_ms: self.time.now_ms(),
+                asked,
+                ended,
                 outcome: judge(&answer),
             });
         }

@@ -1,16 +1,18 @@
 //! What clients do all day: settle, seal, correct and read. How they trade is in [`super::trade`], how many of them
-//! settle at once in [`super::crowd`].
+//! settle at once in [`super::crowd`], who reads at once what was settled in [`super::chase`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::{Client, note_odd};
 use super::{LATE_EPOCHS, ROOT};
+use crate::http::Http;
 use crate::rng::{PerMillion, Rng};
 use crate::trace;
-use checkers::history::{Outcome, Read, Reported};
+use checkers::history::{History, Outcome, Read, Reported};
 
 /// The largest amount that one settlement may have, in Wh or in g.
 const MOST: u64 = 1 << 40;
@@ -37,16 +39,17 @@ impl Client {
         while self.time.now_ms() < until_ms {
             self.pause(1..=60).await;
             match self.mix.draw(&mut self.rng) {
-                0 => self.settle().await,
-                1 => self.seal("balancing.seal").await,
-                2 => self.seal_epoch().await,
-                3 => self.seal("balancing.correct").await,
-                4 => self.trade().await,
-                5 => self.read().await,
-                6 => self.settle_many().await,
-                7 => self.settle_week().await,
-                8 => self.approve().await,
-                _ => self.settle_in_a_crowd().await,
+                "seal" => self.seal("balancing.seal").await,
+                "seal_epoch" => self.seal_epoch().await,
+                "correct" => self.seal("balancing.correct").await,
+                "trade" => self.trade().await,
+                "read" => self.read().await,
+                "large" => self.settle_many().await,
+                "week" => self.settle_week().await,
+                "approve" => self.approve().await,
+                "crowd" => self.settle_in_a_crowd().await,
+                "chase" => self.chase().await,
+                _ => self.settle().await,
             }
         }
     }
@@ -191,31 +194,9 @@ impl Client {
         let back = self.rng.below(LATE_EPOCHS + 1);
         let epoch = self.epoch().saturating_sub(back);
         let node = self.any_node();
-        let asked_ms = self.time.now_ms();
         let local = self.rng.chance(PerMillion::percent(15));
-        let mut body = json!({"assetId": asset, "epoch": epoch});
-        if local {
-            body["consistency"] = json!("local");
-        }
-        let answer = self
-            .http
-            .call(node, "balancing.journal", None, &body, Duration::from_secs(3))
-            .await;
-        let Ok(answer) = answer else { return };
-        self.note_odd("balancing.journal", node, &answer);
-        if answer.status != 200 {
-            return;
-        }
-        let read = Read {
-            local,
-            ..read_journal(node, asset, epoch, asked_ms, self.time.now_ms(), &answer.body)
-        };
-        trace::record(format_args!(
-            "reads {} of {epoch} at n{node}: {} statements",
-            read.asset,
-            read.labels.len()
-        ));
-        self.history.lock().reads.push(read);
+        let (history, now) = (&self.history, || self.time.now_ms());
+        read(history, now, &mut self.http, node, (&asset, epoch), local).await;
     }
 }
 
@@ -245,28 +226,50 @@ fn co2(rng: &mut Rng) -> i64 {
     i64::try_from(rng.within(0..=most)).unwrap_or(0) - 50
 }
 
-fn read_journal(node: u64, asset: String, epoch: u64, asked_ms: u64, answered_ms: u64, body: &Value) -> Read {
-    let statements = body["statements"].as_array().cloned().unwrap_or_default();
-    let watermark = body["watermark"].as_u64().unwrap_or(0);
+/// Reads a journal, asking once, and notes what it shows.
+pub(super) async fn read(
+    history: &Mutex<History>,
+    now_ms: impl Fn() -> u64,
+    http: &mut Http,
+    node: u64,
+    (asset, epoch): (&str, u64),
+    local: bool,
+) {
+    const ACTION: &str = "balancing.journal";
+    let mut body = json!({"assetId": asset, "epoch": epoch});
+    if local {
+        body["consistency"] = json!("local");
+    }
+    let asked = history.lock().moment(now_ms());
+    let answer = http.call(node, ACTION, None, &body, Duration::from_secs(3)).await;
+    let Ok(answer) = answer else { return };
+    let answered = history.lock().moment(now_ms());
+    note_odd(history, answered.ms, ACTION, node, &answer);
+    if answer.status != 200 {
+        return;
+    }
+    let statements = answer.body["statements"].as_array().cloned().unwrap_or_default();
+    let watermark = answer.body["watermark"].as_u64().unwrap_or(0);
     // Where another meter is below this one its values are here, too.
     let own = |s: &&Value| s["kind"] == "metered" && s["meter"] == *asset;
     let labels = statements.iter().filter(own);
-    let labels = labels
+    let labels: Vec<String> = labels
         .filter_map(|s| s["label"].as_str().map(str::to_owned))
         .collect();
-    Read {
+    trace::record(format_args!(
+        "reads {asset} of {epoch} at n{node}: {} statements",
+        labels.len()
+    ));
+    let covered = usize::try_from(watermark).unwrap_or(usize::MAX);
+    history.lock().reads.push(Read {
         node,
-        local: false,
-        asset,
+        local,
+        asset: asset.to_owned(),
         epoch,
-        asked_ms,
-        answered_ms,
+        asked,
+        answered,
         labels,
         watermark,
-        sealed: statements
-            .iter()
-            .take(usize::try_from(watermark).unwrap_or(usize::MAX))
-            .cloned()
-            .collect(),
-    }
+        sealed: statements.into_iter().take(covered).collect(),
+    });
 }

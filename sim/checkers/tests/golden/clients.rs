@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use checkers::check;
-use checkers::history::{History, Operation, Outcome, Read, Repeat, Reported, SealSeen, Shown};
+use checkers::history::{History, Moment, Operation, Outcome, Read, Repeat, Reported, SealSeen, Shown};
 
 use crate::product::Product;
 
@@ -75,8 +75,8 @@ fn settle(n: u64, asked_ms: u64, outcome: Outcome) -> Operation {
             consumption: 500,
             label: format!("c1-{n}-0"),
         }],
-        asked_ms,
-        ended_ms: asked_ms + 10,
+        asked: Moment::at(asked_ms),
+        ended: Moment::at(asked_ms + 10),
         outcome,
     }
 }
@@ -87,8 +87,8 @@ fn read(asked_ms: u64, labels: &[&str]) -> Read {
         local: false,
         asset: "pv".into(),
         epoch: 7,
-        asked_ms,
-        answered_ms: asked_ms + 5,
+        asked: Moment::at(asked_ms),
+        answered: Moment::at(asked_ms + 5),
         labels: labels.iter().map(|label| (*label).to_owned()).collect(),
         watermark: 0,
         sealed: Vec::new(),

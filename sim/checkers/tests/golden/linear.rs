@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use checkers::history::{History, Operation, Outcome, Read, Reported, Shown};
+use checkers::history::{History, Moment, Operation, Outcome, Read, Reported, Shown};
 use checkers::linear::check;
 
 fn write(label: &str, asked_ms: u64, ended_ms: u64, outcome: Outcome) -> Operation {
@@ -18,8 +18,8 @@ fn write(label: &str, asked_ms: u64, ended_ms: u64, outcome: Outcome) -> Operati
         action: "balancing.addSettlement".into(),
         body: Value::Null,
         settles: settles.collect(),
-        asked_ms,
-        ended_ms,
+        asked: Moment::at(asked_ms),
+        ended: Moment::at(ended_ms),
         outcome,
     }
 }
@@ -34,8 +34,8 @@ fn read(labels: &str, asked_ms: u64, answered_ms: u64) -> Read {
         local: false,
         asset: "m".into(),
         epoch: 7,
-        asked_ms,
-        answered_ms,
+        asked: Moment::at(asked_ms),
+        answered: Moment::at(answered_ms),
         labels: labels.split_whitespace().map(str::to_owned).collect(),
         watermark: 0,
         sealed: Vec::new(),
@@ -86,6 +86,20 @@ fn side_by_side_either_comes_first() {
         !ordered("b a", both(), vec![read("a", 10, 90)]),
         "no order of the journal shows a alone"
     );
+}
+
+#[test]
+fn within_a_millisecond_it_counts_what_came_first() {
+    let moment = |place| Moment { ms: 20, place };
+    let history = |ended: u64, asked: u64| {
+        let mut operation = done("a", 10, 20);
+        operation.ended = moment(ended);
+        let mut old = read("", 20, 30);
+        old.asked = moment(asked);
+        ordered("a", vec![operation], vec![old])
+    };
+    assert!(!history(1, 2), "asked behind the acknowledgement");
+    assert!(history(2, 1), "asked before it");
 }
 
 #[test]

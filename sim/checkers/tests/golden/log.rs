@@ -10,7 +10,7 @@ use ledger::units::{Epoch, GramsCo2, Timestamp, Wh};
 use ledger::{Action, AssetId, Body, Entry, Envelope, Genesis, Ledger, PublicKey, Settlement, Signature};
 use serde_json::{Value, json};
 
-use checkers::history::{History, Operation, Outcome as Told, SealSeen, Shown};
+use checkers::history::{History, Moment, Operation, Outcome as Told, SealSeen, Shown};
 use checkers::oracle::digest::{self, hex};
 use checkers::oracle::judge::{Judgement, Kind, Payload};
 use checkers::replay::{self, Files, Snapshots};
@@ -181,8 +181,8 @@ impl Fixture {
             action: "x".into(),
             body: Value::Null,
             settles: Vec::new(),
-            asked_ms: 1,
-            ended_ms: 2,
+            asked: Moment::at(1),
+            ended: Moment::at(2),
             outcome,
         };
         let block = self.ledger.head().unwrap();
@@ -371,8 +371,8 @@ impl Subject for Liar {
         self.ledger.snapshot()
     }
 
-    fn remembered(&self, signer: &[u8; 32], nonce: &[u8; 16]) -> Option<String> {
-        self.ledger.remembered(signer, nonce)
+    fn remembers_like(&self, other: &Self, signer: &[u8; 32], nonce: &[u8; 16]) -> Result<(), String> {
+        self.ledger.remembers_like(&other.ledger, signer, nonce)
     }
 
     fn difference(&self, other: &Self) -> Option<String> {

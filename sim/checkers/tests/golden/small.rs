@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use checkers::coverage;
-use checkers::history::{History, Operation, Outcome, Reported};
+use checkers::history::{History, Moment, Operation, Outcome, Reported};
 use checkers::oracle::digest::hex;
 use checkers::progress::{self, SETTLED_MS, Stability, TRIED_MS};
 use checkers::recovery::{CERTIFIED_MS, EQUAL_MS, LEADER_MS, Recovery, View};
@@ -101,8 +101,8 @@ fn write(asked_ms: u64, ended_ms: u64, outcome: Outcome) -> Operation {
             consumption: 1,
             label: "x".into(),
         }],
-        asked_ms,
-        ended_ms,
+        asked: Moment::at(asked_ms),
+        ended: Moment::at(ended_ms),
         outcome,
     }
 }
