@@ -31,6 +31,11 @@ pub(crate) enum Step {
 
 /// The next step from where Raft stands to what is wanted; `None` if it stands there.
 pub(crate) fn next(wanted: &Members, status: &Status) -> Option<Step> {
+    // A leader that is no member any more only waits until its removal is committed. openraft 0.10.0-alpha.37 would take
+    // another change from it, and fails an assertion of its own over that.
+    if !status.addrs.contains_key(&status.id) {
+        return None;
+    }
     let learner = wanted
         .joined
         .iter()
@@ -49,10 +54,16 @@ pub(crate) fn next(wanted: &Members, status: &Status) -> Option<Step> {
     if !fit.is_empty() && status.voters != [fit.clone()] {
         return Some(Step::ChangeVoters(fit));
     }
-    wanted
-        .removed
-        .iter()
-        .find(|node| status.addrs.contains_key(node))
+    // Itself last: behind its own removal it changes nothing.
+    let leaving = || {
+        wanted
+            .removed
+            .iter()
+            .filter(|node| status.addrs.contains_key(node))
+    };
+    leaving()
+        .find(|node| **node != status.id)
+        .or_else(|| leaving().next())
         .map(|node| Step::Remove(*node))
 }
 
@@ -104,6 +115,7 @@ mod tests {
 
     fn status(members: &[NodeId], voters: &[&[NodeId]]) -> Status {
         Status {
+            id: members[0],
             addrs: members
                 .iter()
                 .map(|node| (*node, PeerAddr(format!("n{node}"))))
@@ -152,5 +164,25 @@ mod tests {
         let retired = status(&[1, 2, 3, 4], &[&[2, 3, 4]]);
         assert_eq!(next(&wanted, &retired), Some(Step::Remove(1)));
         assert_eq!(next(&wanted, &status(&[2, 3, 4], &[&[2, 3, 4]])), None);
+    }
+
+    #[test]
+    fn a_leader_removes_itself_last_and_does_nothing_behind_that() {
+        let wanted = Members {
+            voters: set(&[2, 3]),
+            removed: set(&[1, 4]),
+            ..Members::default()
+        };
+        let leads = status(&[1, 2, 3, 4], &[&[2, 3]]);
+        assert_eq!(next(&wanted, &leads), Some(Step::Remove(4)));
+        assert_eq!(
+            next(&wanted, &status(&[1, 2, 3], &[&[2, 3]])),
+            Some(Step::Remove(1))
+        );
+        let gone = Status {
+            id: 1,
+            ..status(&[2, 3, 4], &[&[2, 3]])
+        };
+        assert_eq!(next(&wanted, &gone), None);
     }
 }
