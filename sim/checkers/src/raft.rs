@@ -177,7 +177,7 @@ impl Raft {
             };
             let best = holders.keys().copied().max_by_key(|id| covering(id).len());
             let on = best.as_ref().map(&covering).unwrap_or_default();
-            if !self.is_quorum(i, best, &on) {
+            if !self.is_backed(i, best, &on) {
                 let what =
                     format!("n{node} has applied entry {i}, which is on the synced disks of {on:?} only");
                 self.found.push(("durability", what));
@@ -248,14 +248,39 @@ impl Raft {
     /// Whether these are a majority of every configuration in force at an index, in the log of the entry there, or of
     /// one made later.
     fn is_quorum(&self, index: u64, entry: Option<LogId>, nodes: &BTreeSet<u64>) -> bool {
-        let majority = |configs: &Vec<BTreeSet<u64>>| {
-            let counts = |node: &&u64| nodes.contains(node) || self.excused.contains(node);
-            configs
-                .iter()
-                .all(|config| 2 * config.iter().filter(counts).count() > config.len())
-        };
-        let own = entry.and_then(|id| self.known.get(&id)?.membership);
-        let before = match own {
+        let before = self.in_force(index, entry);
+        let later = self.memberships.iter().filter(|(id, _)| id.index > index);
+        // Before there is a first membership nobody can say what a majority is.
+        before.is_none()
+            || before
+                .into_iter()
+                .chain(later)
+                .any(|(_, configs)| self.is_majority(configs, nodes))
+    }
+
+    /// Whether these nodes' disks commit an entry.
+    ///
+    /// Once a joint configuration is committed, its leader counts by the one that follows as soon as that is in its own
+    /// log, on no disk yet. No leader without the entry can be elected then, for whoever has not seen the end of the
+    /// joint one still needs a majority of both.
+    fn is_backed(&self, index: u64, entry: Option<LogId>, nodes: &BTreeSet<u64>) -> bool {
+        let before = self.in_force(index, entry);
+        let joint = before.filter(|(id, _)| self.committed.get(&id.index) == Some(id));
+        let next = joint.and_then(|(_, configs)| configs.last());
+        self.is_quorum(index, entry, nodes)
+            || next.is_some_and(|next| self.is_majority(std::slice::from_ref(next), nodes))
+    }
+
+    fn is_majority(&self, configs: &[BTreeSet<u64>], nodes: &BTreeSet<u64>) -> bool {
+        let counts = |node: &&u64| nodes.contains(node) || self.excused.contains(node);
+        configs
+            .iter()
+            .all(|config| 2 * config.iter().filter(counts).count() > config.len())
+    }
+
+    /// The membership in force at an index, in the log of the entry there.
+    fn in_force(&self, index: u64, entry: Option<LogId>) -> Option<(&LogId, &Vec<BTreeSet<u64>>)> {
+        match entry.and_then(|id| self.known.get(&id)?.membership) {
             Some(own) => self.memberships.get_key_value(&own),
             // What stands before the entry is not known: it was in a snapshot.
             None => self
@@ -263,14 +288,7 @@ impl Raft {
                 .iter()
                 .filter(|(id, _)| id.index <= index)
                 .max_by_key(|(id, _)| (id.index, id.leader)),
-        };
-        let later = self.memberships.iter().filter(|(id, _)| id.index > index);
-        // Before there is a first membership nobody can say what a majority is.
-        before.is_none()
-            || before
-                .into_iter()
-                .chain(later)
-                .any(|(_, configs)| majority(configs))
+        }
     }
 
     fn vote(&mut self, node: u64, vote: Vote) {

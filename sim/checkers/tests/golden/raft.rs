@@ -145,6 +145,26 @@ fn what_is_applied_must_be_on_a_majority_of_disks() {
     assert_eq!(after(joint(&[1, 2])), ["durability"]);
     assert_eq!(after(joint(&[1, 2, 4])), ["durability"]);
     assert_eq!(after(joint(&[1, 2, 4, 5])), NONE);
+    // Once that is committed its leader counts by what follows, which is on no disk yet; elections don't.
+    let behind = |disks: &'static [u64]| {
+        move |raft: &mut Raft| {
+            joint(&[1, 2, 4, 5])(raft);
+            for node in disks {
+                raft.record(*node, &command(id(1, 1, 3), "c"));
+            }
+            raft.applied(1, 3);
+        }
+    };
+    assert_eq!(after(behind(&[4, 5])), NONE);
+    assert_eq!(after(behind(&[1, 2])), ["durability"]);
+    let elected = |raft: &mut Raft| {
+        behind(&[4, 5])(raft);
+        for node in [4, 5] {
+            raft.record(node, &vote(2, 4));
+        }
+        raft.leads(4, 2);
+    };
+    assert_eq!(after(elected), ["election safety"]);
 }
 
 #[test]
