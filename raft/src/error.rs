@@ -145,7 +145,7 @@ pub enum CallError {
     /// The request does not fit a frame.
     #[error("a request of {0} bytes is too large")]
     TooLarge(usize),
-    /// No connection, or it broke before the answer.
+    /// No connection, or it broke before the answer; the peer may have the request.
     #[error("node {peer} can't be reached: {message}")]
     Unreachable {
         /// The peer.
@@ -153,10 +153,10 @@ pub enum CallError {
         /// What happened.
         message: String,
     },
-    /// The deadline passed.
+    /// The deadline passed. The peer may have the request.
     #[error("node {0} did not answer in time")]
     Deadline(u64),
-    /// The replica has stopped.
+    /// The replica has stopped, perhaps while the peer has the request.
     #[error("the replica has stopped")]
     Stopped,
 }

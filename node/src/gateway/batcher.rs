@@ -293,8 +293,11 @@ fn understand(called: Result<Bytes, CallError>) -> Result<(), NotProposed> {
         },
         Err(CallError::UnknownPeer(_)) => Err(NotProposed::NoLeader),
         Err(CallError::TooLarge(_)) => Err(NotProposed::TooLarge),
-        Err(CallError::Stopped) => Err(NotProposed::Stopping),
-        Err(CallError::Unreachable { .. } | CallError::Deadline(_)) => Err(NotProposed::Unknown),
+        Err(CallError::Stopped) if planted!("cut-off-had-no-effect") => Err(NotProposed::Stopping),
+        // The leader may have it, whoever of the two stopped before the answer.
+        Err(CallError::Unreachable { .. } | CallError::Deadline(_) | CallError::Stopped) => {
+            Err(NotProposed::Unknown)
+        }
     }
 }
 

@@ -83,6 +83,8 @@ impl Client {
         }
         let mut outcome = Outcome::Unknown;
         let mut ended = asked;
+        // Whether an attempt may have had an effect; one that had none says so.
+        let (mut uncertain, mut turned_away) = (false, Outcome::Unknown);
         let mut node = self.any_node();
         for attempt in 0..ATTEMPTS {
             let patience = Duration::from_millis(*self.rng.pick(&[50, 300, 1_000, 5_000]));
@@ -101,6 +103,15 @@ impl Client {
             };
             ended = self.moment();
             draw_attempt(&key, node, action, sent_ms, &answer);
+            for heard in [Some(&answer), twin.as_ref().map(|(_, again)| again)]
+                .into_iter()
+                .flatten()
+            {
+                match turned_away_by(heard) {
+                    Some(why) => turned_away = why,
+                    None => uncertain = true,
+                }
+            }
             if let (Ok(answer), Some((other, Ok(again)))) = (&answer, &twin) {
                 self.history.lock().count("sent twice at once");
                 self.same(action, &key, answer, *other, again);
@@ -136,6 +147,10 @@ impl Client {
             }
             self.pause(10..=400).await;
             node = self.any_node();
+        }
+        if outcome == Outcome::Unknown && !uncertain {
+            self.history.lock().count("turned away, for good");
+            outcome = turned_away;
         }
         let mut history = self.history.lock();
         history.count(match &outcome {
@@ -289,6 +304,17 @@ pub(super) fn draw_attempt(
         asked_ms,
         heard,
     }));
+}
+
+/// What an answer says that means: this attempt had no effect, and never will have.
+pub(super) fn turned_away_by(answer: &Result<Answer, Silence>) -> Option<Outcome> {
+    let answer = answer.as_ref().ok()?;
+    let code = answer.body["error"]["code"].as_str()?;
+    matches!(
+        (answer.status, code),
+        (429, "busy") | (503, "no_leader" | "stopping")
+    )
+    .then(|| Outcome::Refused(answer.status, code.to_owned()))
 }
 
 /// What an answer says of the outcome. Silence and its likes say nothing.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::LATE_EPOCHS;
-use super::client::{Client, draw_attempt, judge};
+use super::client::{Client, draw_attempt, judge, turned_away_by};
 use super::work::{amount, settlement};
 use crate::trace;
 use checkers::history::{Operation, Outcome, Reported};
@@ -18,7 +18,8 @@ impl Client {
     pub(super) async fn settle_in_a_crowd(&mut self) {
         let community = Arc::clone(&self.community);
         let node = self.any_node();
-        let patience = Duration::from_millis(*self.rng.pick(&[300, 1_000, 5_000]));
+        // The longest hears even a node that finds no leader: that nothing was done, if it says so.
+        let patience = Duration::from_millis(*self.rng.pick(&[300, 1_000, 5_000, 12_000]));
         let (asked_ms, when) = (self.time.now_ms(), self.moment());
         let mut asked = Vec::new();
         for _ in 0..self.rng.within(2..=self.crowd.len() as u64) {
@@ -47,7 +48,7 @@ impl Client {
         let answers = futures::future::join_all(calls).await;
         for ((key, settled, body), (answer, ended)) in asked.into_iter().zip(answers) {
             draw_attempt(&key, node, ACTION, asked_ms, &answer);
-            let outcome = match &answer {
+            let outcome = turned_away_by(&answer).unwrap_or_else(|| match &answer {
                 Ok(answer) => {
                     trace::record(format_args!("{key} hears {answer}"));
                     self.note_odd(ACTION, node, answer);
@@ -58,7 +59,7 @@ impl Client {
                     trace::record(format_args!("{key} hears nothing: {silence:?}"));
                     Outcome::Unknown
                 }
-            };
+            });
             let mut history = self.history.lock();
             history.count("settled in a crowd");
             history.operations.push(Operation {

@@ -30,7 +30,10 @@ impl Client {
         let rules: Vec<Value> = community.audited.iter().map(rule).collect();
         let rules = rules.iter().map(|body| ("audit.setRule", body));
         for (action, body) in upserts.chain(contracts).chain(roster).chain(rules) {
-            while self.operate(action, body.clone(), Vec::new()).await == Outcome::Unknown {}
+            while matches!(
+                self.operate(action, body.clone(), Vec::new()).await,
+                Outcome::Unknown | Outcome::Refused(429 | 503, _)
+            ) {}
         }
     }
 
