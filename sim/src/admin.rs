@@ -108,6 +108,19 @@ impl Admin {
             }
             self.roster.lock().open -= 1;
         }
+        // A key that was taken away is nobody's any more, however long ago that was.
+        for (node, times) in renewed {
+            let old = self.rng.below(times);
+            let action = Action::RegisterNode {
+                node,
+                key: public(&node_key(self.told.seed, node, old)),
+                peer: None,
+            };
+            if self.say(action, "a key that was taken away came back").await {
+                let what = format!("a key of n{node} that was taken away came back");
+                self.history.lock().oddities.push((self.time.now_ms(), what));
+            }
+        }
     }
 
     fn count(&self, what: &'static str) {

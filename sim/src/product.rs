@@ -98,6 +98,9 @@ impl Subject for Product {
         if own.voters() != other.voters() || !own.blocks(0, usize::MAX).eq(other.blocks(0, usize::MAX)) {
             return Some("it has other blocks or voters".to_owned());
         }
+        if own.node_keys() != other.node_keys() || own.revoked_keys() != other.revoked_keys() {
+            return Some("it knows other keys of nodes".to_owned());
+        }
         for asset in other.assets() {
             for contract in other.merit_order(&asset.id) {
                 if own.contract(&contract.terms.id) != Some(contract) {

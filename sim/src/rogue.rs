@@ -1,26 +1,31 @@
 //! A client who lies: envelopes that were signed for another cluster, by nobody, or for another time. None may be let in.
+//! And one who renews: what was signed anew, for longer, may be let in, but does nothing a second time.
 //!
 //! The envelope for another cluster carries a good signature of a key that this cluster trusts: what was signed
 //! elsewhere must mean nothing here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use checkers::history::History;
-use ed25519_dalek::{Signer as _, SigningKey};
+use ed25519_dalek::SigningKey;
+use gridseal::gateway::sign_envelope;
 use ledger::canonical::Canonical as _;
-use ledger::{Action, Digest, Envelope, Label, PublicKey, Settlement, Signature, Timestamp, Wh, jws};
+use ledger::{Action, AssetId, Digest, Envelope, Epoch, GramsCo2, Label, Settlement, Timestamp, Wh, jws};
 use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::clock::{EPOCH_MS, Time};
-use crate::http::Http;
-use crate::rng::Rng;
+use crate::http::{Answer, Http};
+use crate::rng::{PerMillion, Rng};
 
 /// Some other cluster.
 const ELSEWHERE: Digest = Digest([0xee; 32]);
 /// An envelope's life, in milliseconds.
 const LIFE_MS: u64 = 600_000;
+/// The life of an envelope that is renewed, in milliseconds.
+const SHORT_LIFE_MS: u64 = 3_000;
 /// Further away than any clock is wrong, in milliseconds.
 const FAR_MS: u64 = 3 * 24 * 3_600_000;
 
@@ -32,8 +37,10 @@ pub struct Rogue {
     pub http: Http,
     /// True time.
     pub time: Time,
-    /// How many nodes there are to talk to.
-    pub nodes: u64,
+    /// Nodes to talk to.
+    pub nodes: Vec<u64>,
+    /// A meter of the community.
+    pub meter: AssetId,
     /// A key that the cluster trusts, used for another cluster or for another time.
     pub gateway: SigningKey,
     /// The cluster itself.
@@ -49,16 +56,16 @@ impl Rogue {
         while self.time.now_ms() < until_ms {
             tokio::time::sleep(Duration::from_millis(self.rng.within(500..=2_500))).await;
             tried += 1;
+            if self.rng.chance(PerMillion::percent(15)) {
+                self.renew(tried, until_ms).await;
+                continue;
+            }
             let Some((what, envelope)) = self.forge(tried) else {
                 continue;
             };
-            let node = self.rng.within(1..=self.nodes);
-            let body = json!({"envelope": jws::base64url(&envelope.to_bytes())});
-            let answer = self
-                .http
-                .call(node, "envelope.submit", None, &body, Duration::from_secs(3))
-                .await;
-            let Ok(answer) = answer else { continue };
+            let (node, Some(answer)) = self.submit(&envelope).await else {
+                continue;
+            };
             let mut history = self.history.lock();
             history.count("forged envelopes answered");
             if answer.status == 200 {
@@ -66,6 +73,54 @@ impl Rogue {
                 history.oddities.push((self.time.now_ms(), what));
             }
         }
+    }
+
+    async fn submit(&mut self, envelope: &Envelope) -> (u64, Option<Answer>) {
+        let node = *self.rng.pick(&self.nodes);
+        let body = json!({"envelope": jws::base64url(&envelope.to_bytes())});
+        let answer = self
+            .http
+            .call(node, "envelope.submit", None, &body, Duration::from_secs(3))
+            .await;
+        (node, answer.ok())
+    }
+
+    /// The ledger's time, as a node shows it.
+    async fn ledger_ms(&mut self) -> Option<u64> {
+        let node = *self.rng.pick(&self.nodes);
+        let patience = Duration::from_secs(3);
+        let answer = self
+            .http
+            .call(node, "cluster.status", None, &json!({}), patience)
+            .await;
+        answer.ok()?.now
+    }
+
+    /// Says one thing three times: signed for a short time, signed anew for longer, and the same again when the first time
+    /// is over. What then counts as a retry is for the checkers to say; time may jump.
+    async fn renew(&mut self, tried: u64, until_ms: u64) {
+        let Some(now) = self.ledger_ms().await else { return };
+        let action = Action::UpsertAsset {
+            asset: self.meter.clone(),
+            kind: None,
+            rule: None,
+            metadata: BTreeMap::from([("renewed".to_owned(), tried.to_string())]),
+        };
+        let mut nonce = [0; 16];
+        self.rng.fill(&mut nonce);
+        let short = now + SHORT_LIFE_MS;
+        let sign = |not_after| {
+            let not_after = Timestamp::ZERO.plus(not_after);
+            sign_envelope(&self.gateway, self.cluster, nonce, not_after, action.clone())
+        };
+        let (first, renewed) = (sign(short), sign(now + LIFE_MS));
+        self.submit(&first).await;
+        self.submit(&renewed).await;
+        while self.time.now_ms() < until_ms && self.ledger_ms().await.is_none_or(|now| now <= short) {
+            tokio::time::sleep(Duration::from_millis(self.rng.within(100..=1_000))).await;
+        }
+        self.submit(&renewed).await;
+        self.history.lock().count("envelopes signed anew");
     }
 
     /// An envelope that no cluster may let in, and why.
@@ -100,30 +155,18 @@ impl Rogue {
         };
         let settlement = Settlement {
             meter: "rogue".try_into().ok()?,
-            epoch: ledger::Epoch::new(1).ok()?,
+            epoch: Epoch::new(1).ok()?,
             consumption: Wh::new(1).ok()?,
             label: Label::try_from(format!("rogue-{tried}").as_str()).ok()?,
-            co2eq: ledger::GramsCo2::default(),
+            co2eq: GramsCo2::default(),
             autoseal: None,
         };
         let action = Action::Settle {
             settlements: vec![settlement],
         };
-        let signer = PublicKey(key.verifying_key().to_bytes());
         let mut nonce = [0; 16];
         self.rng.fill(&mut nonce);
         let not_after = Timestamp::new(not_after).ok()?;
-        let bytes = ledger::envelope::signing_bytes(cluster, signer, nonce, not_after, &action);
-        let signature = Signature(key.sign(&bytes).to_bytes());
-        Some((
-            what,
-            Envelope {
-                signer,
-                nonce,
-                not_after,
-                action,
-                signature,
-            },
-        ))
+        Some((what, sign_envelope(key, cluster, nonce, not_after, action)))
     }
 }

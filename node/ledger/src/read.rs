@@ -13,7 +13,7 @@ use crate::merit_order::rank;
 use crate::statement::{Statement, StatementId};
 use crate::units::{Epoch, Timestamp};
 use crate::voters::{Members, NodeId, Voters};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 /// A journal as read.
@@ -98,6 +98,11 @@ impl Ledger {
     /// The keys with which nodes sign.
     pub fn node_keys(&self) -> &BTreeMap<NodeId, PublicKey> {
         self.membership.keys()
+    }
+
+    /// Keys that were taken away from nodes. They are nobody's any more.
+    pub fn revoked_keys(&self) -> &BTreeSet<PublicKey> {
+        self.membership.revoked()
     }
 
     /// Who should be a member and vote: see [`Members`].

@@ -21,6 +21,11 @@ pub(crate) async fn run(mut readers: mpsc::Receiver<Reader>, replica: Replica, p
     let mut waiting = Vec::new();
     while readers.recv_many(&mut waiting, usize::MAX).await > 0 {
         let point = read_point(&replica, patience).await;
+        while planted!("late-reader")
+            && let Ok(reader) = readers.try_recv()
+        {
+            waiting.push(reader);
+        }
         for reader in waiting.drain(..) {
             let _ = reader.send(point.clone());
         }

@@ -1,7 +1,7 @@
 //! Conservation: every statement stands in the journals of both its sides, and what a sealed asset passes on is what
 //! came in.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -18,12 +18,15 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
         return found;
     };
     // Journals of a hundred thousand statements occur.
-    let holds: BTreeMap<&(String, u64), HashSet<&Value>> = shown
+    let holds: BTreeMap<&(String, u64), BTreeSet<Option<&str>>> = shown
         .journals
         .iter()
         .map(|(place, journal)| {
             let statements = journal["statements"].as_array().into_iter().flatten();
-            (place, statements.map(|statement| &statement["id"]).collect())
+            (
+                place,
+                statements.map(|statement| statement["id"].as_str()).collect(),
+            )
         })
         .collect();
     for ((asset, epoch), journal) in &shown.journals {
@@ -38,7 +41,7 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
             }
             let missing = expected.iter().filter_map(|side| side.as_str()).find(|side| {
                 let other = holds.get(&((*side).to_owned(), *epoch));
-                *side != ROOT && other.is_some_and(|ids| !ids.contains(&statement["id"]))
+                *side != ROOT && other.is_some_and(|ids| !ids.contains(&statement["id"].as_str()))
             });
             if let Some(missing) = missing {
                 found.push((

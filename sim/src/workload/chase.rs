@@ -1,8 +1,8 @@
 //! Settlements that are read as soon as they are acknowledged, by a node that is read from all the time.
 //!
-//! A node answers many reads after one question to its leader. A read must not be served by a question that was asked
-//! before the read: what was acknowledged in between would be missing. That shows only where readers are many and
-//! close behind a writer.
+//! A node answers many reads after one question to its leader, and a leader many questions after one round of
+//! heartbeats. A read must not be served by a question that was asked before the read: what was acknowledged in between
+//! would be missing. That shows only where readers are many and close behind a writer.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use super::client::Client;
 use super::work::{amount, read};
 use checkers::history::{Outcome, Reported};
 
-/// Readers of a journal that is chased.
-const READERS: usize = 2;
+/// Readers of a journal that is chased, at its node, and one more elsewhere.
+const READERS: usize = 3;
 /// Before they read again.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -26,14 +26,15 @@ impl Client {
         let community = Arc::clone(&self.community);
         let meter = self.rng.pick(&community.meters);
         let epoch = self.epoch();
-        let node = self.any_node();
+        let (node, other) = (self.any_node(), self.any_node());
         let place = (meter.id.as_str(), epoch);
         let (history, time) = (Arc::clone(&self.history), self.time.clone());
         let now = || time.now_ms();
         let mut readers = std::mem::take(&mut self.crowd);
         let (reading, last) = readers.split_at_mut(READERS);
         let over = Cell::new(false);
-        let reading = reading.iter_mut().map(async |http| {
+        let nodes = [node, node, other];
+        let reading = reading.iter_mut().zip(nodes).map(async |(http, node)| {
             while !over.get() {
                 read(&history, now, http, node, place, false).await;
                 // A node that is not there says so in no time.

@@ -69,14 +69,14 @@ impl Mix {
     }
 
     /// What clients do in the runs of a seed: the usual, and in one run of ten large batches, in another of ten the
-    /// community week as well, in three more what is settled is chased.
+    /// community week as well, in half of them what is settled is chased.
     pub fn of_seed(seed: u64) -> Self {
         let rng = &mut Rng::fork(seed, "mix");
         let mut mix = Mix::default();
         match rng.below(10) {
             0 => mix.large = 1,
             1 => mix.week = 4,
-            2..5 => mix.chase = 4,
+            2..7 => mix.chase = 4,
             _ => {}
         }
         mix
