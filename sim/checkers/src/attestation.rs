@@ -1,9 +1,11 @@
 //! Attestation: a node signs a header only of a committed entry, only the one that the log's replay gives, never two for
-//! one index, and it says so on its own disk before the signature leaves it.
+//! one index, and it says so on its own disk before the signature leaves it. And it signs what it computed: a node that
+//! quietly stopped would not be missed as long as others are a quorum.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::raft::Found;
+use crate::history::{History, Shown};
 use crate::oracle::book::Book;
 use crate::oracle::digest::{Hash, hex};
 use crate::oracle::entry::{self, Body};
@@ -87,6 +89,25 @@ impl Attestations {
             let what = format!("n{node} signed block {index}, and the log is committed up to {committed:?}");
             self.found.push(("attestation", what));
         }
+    }
+
+    /// Nodes that show a newer block in the end than the last one that their disk says they signed. `covered` says up to
+    /// where a node has a snapshot: what came with one it need not have computed itself.
+    pub fn idle(&self, history: &History, covered: impl Fn(u64) -> Option<u64>) -> Vec<Found> {
+        let newest = |shown: &Shown| shown.blocks.last().and_then(|block| block["index"].as_u64());
+        let shown = history
+            .shown
+            .iter()
+            .filter(|(node, _)| !self.excused.contains(node));
+        shown
+            .filter_map(|(node, shown)| Some((*node, newest(shown)?)))
+            .filter(|(node, newest)| covered(*node) < Some(*newest))
+            .filter_map(|(node, newest)| {
+                let signed = self.on_disk.get(&node).copied();
+                let what = format!("n{node} shows block {newest}, and the last that it signed is {signed:?}");
+                (signed < Some(newest)).then_some(("attestation", what))
+            })
+            .collect()
     }
 
     /// Everything that was signed is what replay gives.

@@ -264,6 +264,9 @@ impl Watch {
         );
         self.note(at_ms, differing(&judgement));
         self.note(at_ms, self.attestations.check(&judgement.book));
+        let covered = |node| self.disks.get(&node)?.snapshots.last().copied();
+        let idle = self.attestations.idle(history, covered);
+        self.note(at_ms, idle);
         let found = self.states.check(&judgement.states);
         self.note(at_ms, found);
         let found = upstream::check(&judgement.book);

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
+
 use super::log::{Fixture, Judged};
 use checkers::attestation::Attestations;
+use checkers::history::{History, Shown};
 use checkers::oracle::judge::Payload;
 
 fn complaints(attestations: &mut Attestations) -> Vec<&'static str> {
@@ -95,4 +98,28 @@ fn what_was_signed_is_what_replay_gives() {
             .collect();
         assert_eq!(found, ["attestation"]);
     }
+}
+
+#[test]
+fn whoever_shows_a_block_has_signed_it() {
+    let shown = |blocks: &[u64]| Shown {
+        blocks: blocks.iter().map(|index| json!({ "index": index })).collect(),
+        ..Shown::default()
+    };
+    let history = History {
+        shown: [(1, shown(&[4, 7])), (2, shown(&[4, 7])), (3, shown(&[]))].into(),
+        ..History::default()
+    };
+    let idle = |signed: &[(u64, u64)], excused: &[u64], covered: Option<u64>| {
+        let mut attestations = Attestations::new(excused.iter().copied().collect());
+        for (node, index) in signed {
+            attestations.on_disk(*node, *index, [1; 32], Some(9));
+        }
+        attestations.idle(&history, |_| covered).len()
+    };
+    assert_eq!(idle(&[(1, 7), (2, 8)], &[], None), 0);
+    assert_eq!(idle(&[(1, 7), (2, 6)], &[], None), 1, "n2 has stopped");
+    assert_eq!(idle(&[(1, 7)], &[], Some(6)), 1, "n2 never signed");
+    assert_eq!(idle(&[(1, 7)], &[2], None), 0, "n2 is excused");
+    assert_eq!(idle(&[(1, 7)], &[], Some(7)), 0, "it came with a snapshot");
 }
