@@ -55,15 +55,11 @@ pub(crate) fn next(wanted: &Members, status: &Status) -> Option<Step> {
         return Some(Step::ChangeVoters(fit));
     }
     // Itself last: behind its own removal it changes nothing.
-    let leaving = || {
-        wanted
-            .removed
-            .iter()
-            .filter(|node| status.addrs.contains_key(node))
-    };
-    leaving()
-        .find(|node| **node != status.id)
-        .or_else(|| leaving().next())
+    wanted
+        .removed
+        .iter()
+        .filter(|node| status.addrs.contains_key(node))
+        .min_by_key(|node| **node == status.id)
         .map(|node| Step::Remove(*node))
 }
 

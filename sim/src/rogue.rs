@@ -37,8 +37,8 @@ pub struct Rogue {
     pub http: Http,
     /// True time.
     pub time: Time,
-    /// Nodes to talk to.
-    pub nodes: Vec<u64>,
+    /// How many nodes there are to talk to.
+    pub nodes: u64,
     /// A meter of the community.
     pub meter: AssetId,
     /// A key that the cluster trusts, used for another cluster or for another time.
@@ -76,7 +76,7 @@ impl Rogue {
     }
 
     async fn submit(&mut self, envelope: &Envelope) -> (u64, Option<Answer>) {
-        let node = *self.rng.pick(&self.nodes);
+        let node = self.rng.within(1..=self.nodes);
         let body = json!({"envelope": jws::base64url(&envelope.to_bytes())});
         let answer = self
             .http
@@ -87,7 +87,7 @@ impl Rogue {
 
     /// The ledger's time, as a node shows it.
     async fn ledger_ms(&mut self) -> Option<u64> {
-        let node = *self.rng.pick(&self.nodes);
+        let node = self.rng.within(1..=self.nodes);
         let patience = Duration::from_secs(3);
         let answer = self
             .http

@@ -133,13 +133,11 @@ pub async fn run(
     client("founder").found().await;
     phase("work");
     let working = (1..=options.clients).map(|n| client(&format!("c{n}")).work(options.until_ms));
-    let trusted = (1..=options.nodes).filter(|node| !options.distrusted.contains(node));
-    let trusted = trusted.collect();
     let rogue = Rogue {
         rng: Rng::fork(options.seed, "rogue"),
         http: Http::new(Arc::clone(&network)),
         time: time.clone(),
-        nodes: trusted,
+        nodes: options.nodes,
         meter: community.meters[0]
             .id
             .as_str()

@@ -321,3 +321,23 @@ fn tell(answers: Answers, result: Result<(), NotProposed>) {
         let _ = answer.send(result);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_to_the_leader_and_not_answered_may_have_an_effect() {
+        let unreachable = CallError::Unreachable {
+            peer: 2,
+            message: "the connection broke".into(),
+        };
+        for error in [unreachable, CallError::Deadline(2), CallError::Stopped] {
+            assert_eq!(understand(Err(error)), Err(NotProposed::Unknown));
+        }
+        assert_eq!(
+            understand(Err(CallError::UnknownPeer(2))),
+            Err(NotProposed::NoLeader)
+        );
+    }
+}

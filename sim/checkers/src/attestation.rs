@@ -1,6 +1,6 @@
 //! Attestation: a node signs a header only of a committed entry, only the one that the log's replay gives, never two for
-//! one index, and it says so on its own disk before the signature leaves it. And it signs what it computed: a node that
-//! quietly stopped would not be missed as long as others are a quorum.
+//! one index, and it says so on its own disk before the signature leaves it. And it signs what it computed, as
+//! far as no snapshot of its own covers that: a node that quietly stopped would not be missed as long as others are a quorum.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -107,7 +107,7 @@ impl Client {
                 .into_iter()
                 .flatten()
             {
-                match turned_away_by(heard) {
+                match heard.as_ref().ok().and_then(turned_away_by) {
                     Some(why) => turned_away = why,
                     None => uncertain = true,
                 }
@@ -307,8 +307,7 @@ pub(super) fn draw_attempt(
 }
 
 /// What an answer says that means: this attempt had no effect, and never will have.
-pub(super) fn turned_away_by(answer: &Result<Answer, Silence>) -> Option<Outcome> {
-    let answer = answer.as_ref().ok()?;
+pub(super) fn turned_away_by(answer: &Answer) -> Option<Outcome> {
     let code = answer.body["error"]["code"].as_str()?;
     matches!(
         (answer.status, code),

@@ -48,18 +48,18 @@ impl Client {
         let answers = futures::future::join_all(calls).await;
         for ((key, settled, body), (answer, ended)) in asked.into_iter().zip(answers) {
             draw_attempt(&key, node, ACTION, asked_ms, &answer);
-            let outcome = turned_away_by(&answer).unwrap_or_else(|| match &answer {
+            let outcome = match &answer {
                 Ok(answer) => {
                     trace::record(format_args!("{key} hears {answer}"));
                     self.note_odd(ACTION, node, answer);
                     self.note_other(node, &settled, answer);
-                    judge(answer)
+                    turned_away_by(answer).unwrap_or_else(|| judge(answer))
                 }
                 Err(silence) => {
                     trace::record(format_args!("{key} hears nothing: {silence:?}"));
                     Outcome::Unknown
                 }
-            });
+            };
             let mut history = self.history.lock();
             history.count("settled in a crowd");
             history.operations.push(Operation {

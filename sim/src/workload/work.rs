@@ -1,5 +1,5 @@
 //! What clients do all day: settle, seal, correct and read. How they trade is in [`super::trade`], how many of them
-//! settle at once in [`super::crowd`], who reads at once what was settled in [`super::chase`].
+//! settle at once in [`super::crowd`], how what was settled is read back at once in [`super::chase`].
 
 use std::sync::Arc;
 use std::time::Duration;
