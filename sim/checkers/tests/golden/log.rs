@@ -324,11 +324,13 @@ fn first(action: &Action) -> Settlement {
     settlements[0].clone()
 }
 
-/// The product's ledger, which says of one entry that it did something else.
+/// The product's ledger, which says of one entry that it did something else, and once it is restored makes other
+/// snapshots.
 struct Liar {
     ledger: Product,
     at: u64,
     how: fn(&mut Applied),
+    restored: bool,
 }
 
 impl Subject for Liar {
@@ -337,12 +339,14 @@ impl Subject for Liar {
             ledger: Product::new(),
             at: 0,
             how: |_| {},
+            restored: false,
         }
     }
 
     fn restore(snapshot: &[u8]) -> Result<Self, String> {
         Product::restore(snapshot).map(|ledger| Liar {
             ledger,
+            restored: true,
             ..Liar::new()
         })
     }
@@ -368,7 +372,9 @@ impl Subject for Liar {
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        self.ledger.snapshot()
+        let mut bytes = self.ledger.snapshot();
+        bytes.extend(self.restored.then_some(0));
+        bytes
     }
 
     fn remembers_like(&self, other: &Self, signer: &[u8; 32], nonce: &[u8; 16]) -> Result<(), String> {
@@ -456,6 +462,13 @@ fn a_snapshot_must_be_what_replay_gives() {
     let mut damaged = at(4);
     damaged.pop();
     assert!(complaints(&snapshots(4, damaged)) > 0);
+    // One that shows the same, and would hand on something else.
+    let (_, found) = replay::check::<Liar>(&fixture.log, &snapshots(4, at(4)), &Files::new());
+    assert!(
+        found.iter().all(|what| what.contains("it would make a snapshot")),
+        "{found:?}"
+    );
+    assert_eq!(found.len(), 2, "as it is restored, and with the rest of the log");
 }
 
 #[test]
