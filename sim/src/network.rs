@@ -17,7 +17,7 @@ mod link;
 mod newer;
 mod stream;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -226,9 +226,11 @@ impl SimNet {
         self.with(|core| core.link(from, to).cut = true);
     }
 
-    /// Whether nothing gets through in this direction.
-    pub fn is_cut(&self, from: IpAddr, to: IpAddr) -> bool {
-        self.0.lock().links.get(&(from, to)).is_some_and(|link| link.cut)
+    /// The ways, from one machine to another, that nothing gets through.
+    pub fn cuts(&self) -> BTreeSet<(IpAddr, IpAddr)> {
+        let core = self.0.lock();
+        let cut = core.links.iter().filter(|(_, link)| link.cut);
+        cut.map(|(way, _)| *way).collect()
     }
 
     /// Heals every cut, in both directions; what waited is sent again when TCP would.

@@ -165,11 +165,10 @@ impl Observer {
         let running = || world.nodes().iter().filter(|host| host.is_running());
         let gateways = || running().filter_map(|host| seen.gateway(host.id()));
         // Whoever knows most knows who the members are; one that was removed learns no more.
-        let newest = gateways().max_by_key(|gateway| {
-            let status = gateway.status();
-            (status.term, status.leader == Some(status.node), status.applied)
-        });
-        let status = newest.map(|gateway| gateway.status()).unwrap_or_default();
+        let (newest, status) = gateways()
+            .map(|gateway| (Some(gateway), gateway.status()))
+            .max_by_key(|(_, status)| (status.term, status.leader == Some(status.node), status.applied))
+            .unwrap_or_default();
         if status.configs != self.configs {
             // Another majority counts from here on.
             self.watch.stability.end(now);
@@ -251,34 +250,34 @@ fn view(gateway: &gridseal::gateway::Gateway) -> View {
 /// several the first.
 fn majority(world: &World, configs: &[BTreeSet<u64>]) -> Option<Vec<u64>> {
     let now = world.now_ms();
-    let voters: BTreeSet<u64> = configs.iter().flatten().copied().collect();
     let awake: Vec<&Host> = world
         .nodes()
         .iter()
-        .filter(|host| voters.contains(&host.id()) && host.is_awake(now))
+        .filter(|host| configs.iter().any(|config| config.contains(&host.id())) && host.is_awake(now))
         .collect();
+    let cuts = world.net().cuts();
     let connected =
-        |a: &Host, b: &Host| !world.net().is_cut(a.ip(), b.ip()) && !world.net().is_cut(b.ip(), a.ip());
-    let sets = (0_u32..1 << awake.len()).map(|set| -> Vec<&Host> {
-        awake
-            .iter()
+        |a: &Host, b: &Host| !cuts.contains(&(a.ip(), b.ip())) && !cuts.contains(&(b.ip(), a.ip()));
+    let is_clique = |set: &[&Host]| {
+        let rest = |i: usize| set[i + 1..].iter();
+        set.iter()
             .enumerate()
-            .filter(|(i, _)| set & (1 << i) != 0)
-            .map(|(_, host)| *host)
-            .collect()
-    });
-    let large = sets.filter(|set| {
+            .all(|(i, a)| rest(i).all(|b| connected(a, b)))
+    };
+    let is_large = |set: &[&Host]| {
         let of = |config: &BTreeSet<u64>| set.iter().filter(|host| config.contains(&host.id())).count();
         !configs.is_empty() && configs.iter().all(|config| 2 * of(config) > config.len())
-    });
-    let mut cliques: Vec<Vec<u64>> = large
-        .filter(|set| {
-            set.iter()
-                .enumerate()
-                .all(|(i, a)| set[i + 1..].iter().all(|b| connected(a, b)))
+    };
+    let ids = |set: &[&Host]| -> Vec<u64> { set.iter().map(|host| host.id()).collect() };
+    if cuts.is_empty() {
+        return is_large(&awake).then(|| ids(&awake));
+    }
+    (0_u32..1 << awake.len())
+        .map(|set| -> Vec<&Host> {
+            let chosen = awake.iter().enumerate().filter(|(i, _)| set & (1 << i) != 0);
+            chosen.map(|(_, host)| *host).collect()
         })
-        .map(|set| set.iter().map(|host| host.id()).collect())
-        .collect();
-    cliques.sort_by_key(|clique| (std::cmp::Reverse(clique.len()), clique.clone()));
-    cliques.into_iter().next()
+        .filter(|set| is_large(set) && is_clique(set))
+        .map(|set| ids(&set))
+        .min_by_key(|clique| (std::cmp::Reverse(clique.len()), clique.clone()))
 }

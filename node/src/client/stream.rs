@@ -139,6 +139,9 @@ async fn write<S: AsyncWrite>(
 ) {
     let (mut asked, mut out, mut number) = (Vec::new(), BytesMut::new(), 0u64);
     while queue.recv_many(&mut asked, QUEUE).await > 0 {
+        // Whoever asked first has woken this task, which would run before the others on its thread have asked.
+        tokio::task::yield_now().await;
+        asked.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(QUEUE));
         {
             let mut open = open.lock();
             let Some(open) = open.as_mut() else { return };
