@@ -57,15 +57,13 @@ pub fn check(history: &History) -> Vec<(u64, String)> {
             .as_u64()
             .and_then(|n| usize::try_from(n).ok())
             .unwrap_or(0);
-        if watermark > 0 {
-            for unit in ["energy", "co2eq"] {
-                let balance = passed_through(asset, &statements[..watermark.min(statements.len())], unit);
-                if balance != 0 {
-                    found.push((
-                        0,
-                        format!("n{node}: sealed {asset} in {epoch} keeps {balance} of {unit}"),
-                    ));
-                }
+        for unit in ["energy", "co2eq"] {
+            let balance = passed_through(asset, &statements[..watermark.min(statements.len())], unit);
+            if balance != 0 {
+                found.push((
+                    0,
+                    format!("n{node}: sealed {asset} in {epoch} keeps {balance} of {unit}"),
+                ));
             }
         }
     }

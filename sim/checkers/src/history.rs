@@ -174,3 +174,20 @@ impl History {
         *self.counts.entry(what).or_default() += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_follow_one_another_and_what_is_counted_adds_up() {
+        let mut history = History::default();
+        let moments = [3, 3, 4].map(|ms| history.moment(ms));
+        assert!(moments.is_sorted_by(|a, b| a < b), "{moments:?}");
+        assert_eq!(moments.map(|moment| moment.ms), [3, 3, 4]);
+        history.count("a");
+        history.count("a");
+        history.count("b");
+        assert_eq!(history.counts, [("a", 2), ("b", 1)].into());
+    }
+}

@@ -58,7 +58,7 @@ fn shown() -> Shown {
             .into_iter()
             .map(|(asset, journal)| ((asset.to_owned(), 7), journal))
             .collect(),
-        contracts: vec![json!({"contractId": "ppa", "energy": 200, "energy_total": 1000, "balanced": 200})],
+        contracts: vec![json!({"contractId": "ppa", "energy": 200, "energy_total": 200, "balanced": 200})],
         ..Shown::default()
     }
 }
@@ -151,6 +151,18 @@ fn agreement_sees_nodes_that_differ() {
     history.shown.get_mut(&2).unwrap().blocks[0]["digest"] = json!("other");
     assert_eq!(complaints(&history), ["agreement"]);
 
+    // The block that differs is named, not one that doesn't.
+    let mut history = good();
+    for (node, digest) in [(1, "b6"), (2, "other")] {
+        let block = json!({"index": 6, "digest": digest, "root": "r6"});
+        history.shown.get_mut(&node).unwrap().blocks.push(block);
+    }
+    let found = check::<Product>(&history, &[]);
+    assert!(
+        found[0].what.contains("b6") && found[0].what.contains("other"),
+        "{found:?}"
+    );
+
     let mut history = good();
     history.shown.get_mut(&2).unwrap().blocks.clear();
     assert_eq!(complaints(&history), ["agreement"]);
@@ -204,6 +216,11 @@ fn durability_sees_what_was_lost_doubled_or_made_up() {
         }
     }
     assert!(noticed_by(&doubled, "durability"));
+    let told = check::<Product>(&doubled, &[]);
+    assert!(
+        told[0].what.contains("[\"c1-1-0\"] are booked 2 times"),
+        "{told:?}"
+    );
 
     let mut unknown = good();
     unknown.operations[0].outcome = Outcome::Unknown;
@@ -234,6 +251,22 @@ fn reads_must_show_what_was_acknowledged_and_nothing_else() {
     let mut stale = good();
     stale.reads.push(read(500, &[]));
     assert!(noticed_by(&stale, "linearizable reads"));
+
+    // Nobody had seen it before.
+    let mut first = good();
+    first.reads = vec![read(500, &[])];
+    assert!(noticed_by(&first, "linearizable reads"));
+
+    // At the very moment of the acknowledgement, or of the answer to another, a read runs beside it.
+    let mut beside = good();
+    beside.reads = vec![read(110, &[])];
+    assert_eq!(complaints(&beside), Vec::<&str>::new());
+    let mut handed_on = good();
+    handed_on.operations[0].ended = Moment::at(200);
+    handed_on.reads = vec![read(120, &["c1-1-0"]), read(125, &[])];
+    assert_eq!(complaints(&handed_on), Vec::<&str>::new());
+    handed_on.reads[1].asked = Moment::at(126);
+    assert!(noticed_by(&handed_on, "linearizable reads"));
 
     let mut invented = good();
     invented.reads.push(read(130, &["c1-1-0", "nobody-1"]));

@@ -469,6 +469,106 @@ fn a_snapshot_must_be_what_replay_gives() {
         "{found:?}"
     );
     assert_eq!(found.len(), 2, "as it is restored, and with the rest of the log");
+    // What two nodes have alike is restored once; what only one of them has is looked at as well.
+    let both = |of_two: Vec<u8>| -> Snapshots {
+        [(4, vec![(1, Bytes::from(at(4))), (2, Bytes::from(of_two))])].into()
+    };
+    let (_, found) = replay::check::<Liar>(&fixture.log, &both(at(4)), &Files::new());
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[1].contains("[1, 2]"), "{found:?}");
+    assert_eq!(complaints(&both(at(4))), 0);
+    assert!(complaints(&both(at(3))) > 0);
+}
+
+/// The product's ledger with a snapshot that refers to a file.
+struct Filed(Product);
+
+impl Subject for Filed {
+    fn new() -> Self {
+        Filed(Product::new())
+    }
+
+    fn restore(snapshot: &[u8]) -> Result<Self, String> {
+        Product::restore(snapshot).map(Filed)
+    }
+
+    fn restore_with(snapshot: &[u8], file: &dyn Fn(&str) -> Option<Bytes>) -> Result<Self, String> {
+        match file("a file") {
+            Some(content) if content == "whole" => Filed::restore(snapshot),
+            content => Err(format!("{content:?}")),
+        }
+    }
+
+    fn apply_blank(&mut self, index: u64) {
+        self.0.apply_blank(index);
+    }
+
+    fn apply_membership(&mut self, index: u64, configs: &[BTreeSet<u64>]) {
+        self.0.apply_membership(index, configs);
+    }
+
+    fn apply(&mut self, index: u64, bytes: &[u8]) -> Applied {
+        self.0.apply(index, bytes)
+    }
+
+    fn state(&self) -> [u8; 32] {
+        self.0.state()
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        self.0.snapshot()
+    }
+
+    fn remembers_like(&self, other: &Self, signer: &[u8; 32], nonce: &[u8; 16]) -> Result<(), String> {
+        self.0.remembers_like(&other.0, signer, nonce)
+    }
+
+    fn difference(&self, other: &Self) -> Option<String> {
+        self.0.difference(&other.0)
+    }
+
+    fn verify(proof: &Value, keys: &[(u64, [u8; 32])]) -> Result<[u8; 32], String> {
+        Product::verify(proof, keys)
+    }
+}
+
+#[test]
+fn a_snapshot_is_equal_only_with_the_files_it_refers_to() {
+    let fixture = Fixture::new();
+    let last = fixture.ledger.applied().unwrap();
+    let bytes = Bytes::from(fixture.ledger.snapshot());
+    let snapshots: Snapshots = [(last, vec![(1, bytes.clone()), (2, bytes)])].into();
+    let complaints = |of_two: Option<&'static str>| {
+        let mut files = Files::from([((1, "a file".to_owned()), Bytes::from("whole"))]);
+        files.extend(of_two.map(|content| ((2, "a file".to_owned()), Bytes::from(content))));
+        replay::check::<Filed>(&fixture.log, &snapshots, &files).1.len()
+    };
+    assert_eq!(complaints(Some("whole")), 0);
+    assert_eq!(complaints(Some("damaged")), 1);
+    assert_eq!(complaints(None), 1);
+}
+
+/// Of many snapshots six are restored, and each node's newest, and whatever differs from replay's.
+#[test]
+fn of_many_snapshots_some_are_looked_at_closely() {
+    let mut log = Fixture::new().log;
+    let first = log.len() as u64;
+    log.extend((first..first + 12).map(|index| (index, Payload::Blank)));
+    let mut judgement = Judged::new();
+    let mut snapshots = Snapshots::new();
+    for (index, payload) in &log {
+        judgement.apply(*index, payload);
+        if *index >= first {
+            let bytes = Bytes::from(judgement.ledger.snapshot());
+            snapshots.insert(*index, vec![(1, bytes)]);
+        }
+    }
+    let found = replay::check::<Liar>(&log, &snapshots, &Files::new()).1;
+    assert_eq!(found.len(), 6 + 1 + 1, "the newest twice: {found:?}");
+    let older = snapshots[&first].clone();
+    snapshots.insert(first + 5, older);
+    let found = replay::check::<Product>(&log, &snapshots, &Files::new()).1;
+    assert_eq!(found.len(), 1, "one that is not among the six: {found:?}");
 }
 
 #[test]

@@ -168,6 +168,70 @@ fn what_is_applied_must_be_on_a_majority_of_disks() {
 }
 
 #[test]
+fn half_is_no_majority_and_more_than_half_is() {
+    let on = |voters: &'static [u64], disks: &'static [u64]| {
+        let mut raft = Raft::default();
+        for node in voters {
+            raft.record(*node, &members(id(0, 0, 0), &[voters]));
+        }
+        raft.applied(1, 0);
+        for node in disks {
+            raft.record(*node, &command(id(1, 1, 1), "a"));
+        }
+        raft.applied(1, 1);
+        complaints(&mut raft)
+    };
+    assert_eq!(on(&[1, 2, 3, 4], &[1, 2]), ["durability"]);
+    assert_eq!(on(&[1, 2, 3, 4], &[1, 2, 3]), NONE);
+    assert_eq!(on(&[1, 2, 3, 4, 5], &[1, 2]), ["durability"]);
+    assert_eq!(on(&[1, 2, 3, 4, 5], &[1, 2, 3]), NONE);
+}
+
+#[test]
+fn a_membership_made_later_may_have_committed_what_stands_before_it() {
+    let handed_over = |later: bool| {
+        move |raft: &mut Raft| {
+            for node in [4, 5] {
+                raft.record(node, &members(id(0, 0, 0), &[&[1, 2, 3]]));
+                raft.record(node, &command(id(1, 1, 1), "a"));
+                raft.record(node, &command(id(1, 1, 2), "b"));
+            }
+            if later {
+                raft.record(4, &members(id(1, 1, 3), &[&[4, 5, 6]]));
+            }
+            raft.applied(4, 2);
+        }
+    };
+    assert_eq!(after(handed_over(true)), NONE);
+    assert_eq!(after(handed_over(false)), ["durability"]);
+}
+
+#[test]
+fn a_leader_that_removes_itself_is_counted_once() {
+    let mut raft = good();
+    raft.record(3, &command(id(1, 1, 1), "a"));
+    for node in [2, 3] {
+        raft.record(node, &members(id(1, 1, 2), &[&[2, 3]]));
+    }
+    raft.applied(2, 2);
+    for index in 3..=5 {
+        for node in [2, 3] {
+            raft.record(node, &command(id(1, 1, index), "b"));
+        }
+        raft.applied(2, index);
+    }
+    assert_eq!(raft.take_found(), []);
+    assert_eq!(raft.seen().get("a leader removed while it led"), Some(&1));
+    // One that stays, or a membership without its leader at the very beginning, is no such thing.
+    let mut stays = good();
+    for node in [1, 2] {
+        stays.record(node, &members(id(1, 1, 2), &[&[1, 2]]));
+    }
+    stays.applied(1, 2);
+    assert_eq!(stays.seen().get("a leader removed while it led"), None);
+}
+
+#[test]
 fn a_leader_has_the_votes_of_a_majority_on_their_disks() {
     assert_eq!(after(|raft| raft.leads(2, 2)), ["election safety"], "none");
     let votes = |voters: &'static [u64]| {
@@ -360,6 +424,13 @@ fn nothing_goes_back() {
         raft.record(1, &Record::Committed(id(0, 0, 0)));
     };
     assert_eq!(after(mark), ["monotonic"]);
+    // A mark is held against what is committed once, not with every mark behind it.
+    let told_once = |raft: &mut Raft| {
+        raft.record(1, &command(id(1, 1, 2), "b"));
+        raft.record(1, &Record::Committed(id(2, 2, 1)));
+        raft.record(1, &Record::Committed(id(1, 1, 2)));
+    };
+    assert_eq!(after(told_once), ["state machine safety"]);
     let checkpoint = |raft: &mut Raft| {
         raft.record(
             1,
@@ -412,4 +483,23 @@ fn a_log_with_unknown_parts_is_none() {
         Some(0),
         "nothing is known to be committed"
     );
+    let hole = |raft: &mut Raft| {
+        raft.record(1, &command(id(1, 1, 5), "e"));
+        raft.record(1, &Record::Committed(id(1, 1, 5)));
+    };
+    assert_eq!(buried(hole).0.committed_log(), None, "its middle is on no disk");
+}
+
+#[test]
+fn only_commands_that_go_are_a_batch_in_flight() {
+    let cut = |payload: Payload| {
+        let mut raft = good();
+        raft.record(1, &Record::Entry(id(1, 1, 2), payload));
+        raft.record(1, &Record::Truncate(Some(id(1, 1, 1))));
+        raft.seen()
+            .get("a leader changed with a batch in flight")
+            .copied()
+    };
+    assert_eq!(cut(Payload::App("b".into())), Some(1));
+    assert_eq!(cut(Payload::Blank), None);
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crc32c::{crc32c, crc32c_append};
 
+use checkers::failstop::Damaged;
 use checkers::oracle::judge::Payload;
 use checkers::wal::{self, Leader, LogId, Platter, Record, Tail};
 
@@ -174,6 +175,38 @@ fn a_segment_that_does_not_continue_the_one_before_is_a_break() {
         );
         assert_eq!(news.records.len(), 2, "reading goes on");
     }
+}
+
+#[test]
+fn a_damaged_log_may_end_but_not_forget() {
+    let disk = |number: u128, first: u64| {
+        let disk = Files::default();
+        for (segment, first) in [(1, 1), (2, first)] {
+            let mut head = head(segment, first);
+            let end = head.len() - 4;
+            head[48..64].copy_from_slice(&number.to_be_bytes());
+            let sum = crc32c(&head[..end]).to_be_bytes();
+            head[end..].copy_from_slice(&sum);
+            disk.put(&path(segment), &head);
+        }
+        disk
+    };
+    let grown = Files::default();
+    grown.put(&path(1), &head(1, 1));
+    grown.put(&path(1), &frame(1, 1, &records()[1].0));
+    let mut damaged = Damaged::default();
+    assert_eq!(damaged.look(4, &grown), None);
+    assert_eq!(damaged.look(5, &Files::default()), None, "no log at all");
+    // Another disk knows nothing of the first, and may begin at its beginning.
+    assert_eq!(damaged.look(4, &disk(78, 1)), None);
+    assert_eq!(damaged.look(4, &grown), None, "the first again");
+    let cut = disk(DISK, 1);
+    cut.put(&path(1), &frame(1, 1, &records()[1].0));
+    let told = damaged.look(4, &cut).expect("a frame is gone");
+    assert!(
+        told.contains("n4") && told.contains("has forgotten 1 frames"),
+        "{told}"
+    );
 }
 
 #[test]
