@@ -7,7 +7,7 @@ use crc32c::{crc32c, crc32c_append};
 
 use checkers::failstop::Damaged;
 use checkers::oracle::judge::Payload;
-use checkers::wal::{self, Leader, LogId, Platter, Record, Tail};
+use checkers::wal::{self, Directory, Leader, LogId, Platter, Record, Tail};
 
 #[derive(Default)]
 pub(super) struct Files(RefCell<BTreeMap<String, Vec<u8>>>);
@@ -124,6 +124,21 @@ fn records() -> Vec<(Vec<u8>, Record)> {
         (with(5, &log_id(3)), Record::Committed(id(3))),
         (with(6, &log_id(2)), Record::Purge(id(2))),
     ]
+}
+
+#[test]
+fn a_directory_is_a_disk_too() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("log")).unwrap();
+    for (name, content) in [("log/b", "of b"), ("log/a", "of a")] {
+        std::fs::write(root.path().join(name), content).unwrap();
+    }
+    let disk = Directory(root.path().to_owned());
+    assert_eq!(disk.list("log"), ["a", "b"]);
+    assert_eq!(disk.list("elsewhere"), [""; 0]);
+    assert_eq!(disk.read("log/a", 1, 2), b"f ");
+    assert_eq!(disk.read("log/a", 3, 9), b"a");
+    assert_eq!(disk.read("log/c", 0, 9), b"");
 }
 
 #[test]
