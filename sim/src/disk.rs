@@ -82,7 +82,7 @@ struct Core {
     /// Which process may use the disk; those before it are dead.
     mounts: u64,
     locked: bool,
-    fail_next_sync: bool,
+    fail_next_sync: Option<Failing>,
     /// The last mount under which a sync failed.
     failed_mount: Option<u64>,
     /// A fault was felt since the last mount.
@@ -91,6 +91,23 @@ struct Core {
     synced_bytes: u64,
     /// Changes with what is on the platter.
     durable_version: u64,
+}
+
+/// Which sync is to fail.
+enum Failing {
+    /// Whichever comes first; mostly the log's.
+    Any,
+    /// Of a directory, or of a file in it.
+    In(Box<str>),
+}
+
+impl Failing {
+    fn means(&self, what: &str) -> bool {
+        match self {
+            Failing::Any => true,
+            Failing::In(dir) => **dir == *what || **dir == *split(what).0,
+        }
+    }
 }
 
 impl SimDisk {
@@ -104,7 +121,7 @@ impl SimDisk {
             next_file: 1,
             mounts: 0,
             locked: false,
-            fail_next_sync: false,
+            fail_next_sync: None,
             failed_mount: None,
             felt: false,
             syncs: 0,
@@ -190,7 +207,18 @@ impl SimDisk {
 
     /// The next sync fails.
     pub fn fail_next_sync(&self) {
-        self.0.lock().fail_next_sync = true;
+        self.0.lock().fail_next_sync = Some(Failing::Any);
+    }
+
+    /// The next sync in some directory fails, but not in `dir`. Nothing if there is no other.
+    pub fn fail_next_sync_beside(&self, dir: &str) {
+        let mut core = self.0.lock();
+        let others = core.dirs.keys().filter(|name| !name.is_empty() && **name != dir);
+        let others: Vec<Box<str>> = others.map(|name| name.as_str().into()).collect();
+        if !others.is_empty() {
+            let other = core.rng.pick(&others).clone();
+            core.fail_next_sync = Some(Failing::In(other));
+        }
     }
 
     /// Whether a sync has failed in the life of the process that uses it now.
@@ -293,8 +321,8 @@ impl Core {
             .retain(|id, file| file.handles > 0 || named.contains(id));
     }
 
-    /// How long the next sync takes, and if it will fail.
-    fn draw_sync(&mut self) -> (u64, bool) {
+    /// How long a sync takes, and if it will fail.
+    fn draw_sync(&mut self, what: &str) -> (u64, bool) {
         self.syncs += 1;
         let slow = self.rng.chance(self.faults.slow_sync);
         let range = if slow {
@@ -303,7 +331,8 @@ impl Core {
             &self.faults.sync_ms
         };
         let ms = self.rng.within(range.clone());
-        let fails = std::mem::take(&mut self.fail_next_sync) || self.rng.chance(self.faults.sync_error);
+        let meant = self.fail_next_sync.take_if(|failing| failing.means(what));
+        let fails = meant.is_some() || self.rng.chance(self.faults.sync_error);
         (ms, fails)
     }
 }
@@ -350,7 +379,7 @@ impl Mount {
     ) -> io::Result<()> {
         let (mark, ms, fails) = self.with(|core| {
             let mark = begin(core)?;
-            let (ms, fails) = core.draw_sync();
+            let (ms, fails) = core.draw_sync(what);
             Ok((mark, ms, fails))
         })?;
         if ms > 0 {

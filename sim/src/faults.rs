@@ -43,6 +43,8 @@ pub enum Fault {
     Pause(u64, u64),
     /// The next sync of a node fails, and the node with it.
     FailSync(u64),
+    /// The same for the next sync among one kind of files beside the log: snapshots, the archive, what was signed last.
+    FailFileSync(u64),
     /// Syncs of a node are slow from here on, or healthy again.
     SlowDisk(u64, bool),
     /// A node's wall clock is set by so many milliseconds.
@@ -145,6 +147,10 @@ impl fmt::Display for Fault {
             Fault::Start(node) => write!(f, "n{node} is started"),
             Fault::Pause(node, ms) => write!(f, "n{node} pauses for {ms} ms"),
             Fault::FailSync(node) => write!(f, "the next sync of n{node} will fail"),
+            Fault::FailFileSync(node) => write!(
+                f,
+                "the next sync of one kind of files of n{node} beside its log will fail"
+            ),
             Fault::SlowDisk(node, true) => write!(f, "the disk of n{node} becomes slow"),
             Fault::SlowDisk(node, false) => write!(f, "the disk of n{node} is well again"),
             Fault::Clock(node, ms) => write!(f, "the clock of n{node} jumps by {ms} ms"),
@@ -339,8 +345,12 @@ impl Plan {
         }
         if swarm.sync_errors {
             for _ in 0..rng.within(1..=3) {
-                let node = node(rng);
-                self.steps.push((rng.within(span.clone()), Fault::FailSync(node)));
+                let (node, at) = (node(rng), rng.within(span.clone()));
+                let fault = match rng.below(2) {
+                    0 => Fault::FailSync(node),
+                    _ => Fault::FailFileSync(node),
+                };
+                self.steps.push((at, fault));
             }
         }
     }

@@ -326,6 +326,7 @@ fn fits(fault: &mut Fault, nodes: u64, joiners: &BTreeSet<u64>) -> bool {
         | Fault::Start(node)
         | Fault::Pause(node, _)
         | Fault::FailSync(node)
+        | Fault::FailFileSync(node)
         | Fault::SlowDisk(node, _)
         | Fault::Clock(node, _)
         | Fault::Bridge(node)

@@ -376,6 +376,11 @@ impl World {
                     host.disk().fail_next_sync();
                 }
             }
+            Fault::FailFileSync(node) => {
+                if let Some(host) = self.node(*node) {
+                    host.disk().fail_next_sync_beside("log");
+                }
+            }
             Fault::SlowDisk(node, slow) => {
                 if let Some(host) = self.node(*node) {
                     let faults = host.disk().faults();

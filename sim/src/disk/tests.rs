@@ -128,6 +128,26 @@ fn after_a_failed_sync_the_bytes_are_seen_but_never_written() {
 }
 
 #[test]
+fn a_sync_beside_the_log_fails_and_none_of_the_log() {
+    run(async {
+        let disk = disk(1);
+        let mount = disk.mount();
+        mount.create_dir("log").await.unwrap();
+        mount.create_dir("archive").await.unwrap();
+        let log = create(&mount, "log/1").await;
+        let file = create(&mount, "archive/1").await;
+        disk.fail_next_sync_beside("log");
+        log.sync().await.unwrap();
+        mount.sync_dir("log").await.unwrap();
+        file.sync().await.unwrap_err();
+        file.sync().await.unwrap();
+        disk.fail_next_sync_beside("log");
+        mount.sync_dir("archive").await.unwrap_err();
+        assert!(disk.sync_failed());
+    });
+}
+
+#[test]
 fn a_dead_process_changes_nothing() {
     run(async {
         let disk = disk(1);

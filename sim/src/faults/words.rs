@@ -38,7 +38,7 @@ pub struct Step {
 }
 
 /// All names, with the fields each takes.
-pub const NAMES: [(&str, &str); 40] = [
+pub const NAMES: [(&str, &str); 41] = [
     ("partition", "nodes"),
     ("one-way", "from, to"),
     ("isolate-leader", ""),
@@ -60,6 +60,7 @@ pub const NAMES: [(&str, &str); 40] = [
     ("slow-node", "node or nodes"),
     ("quick-node", "node or nodes"),
     ("fail-sync", "node or nodes"),
+    ("fail-file-sync", "node or nodes"),
     ("slow-disk", "node or nodes"),
     ("quick-disk", "node or nodes"),
     ("full-disk", "node or nodes"),
@@ -113,6 +114,7 @@ impl Fault {
             Fault::SlowNode(_, true) => "slow-node",
             Fault::SlowNode(_, false) => "quick-node",
             Fault::FailSync(_) => "fail-sync",
+            Fault::FailFileSync(_) => "fail-file-sync",
             Fault::SlowDisk(_, true) => "slow-disk",
             Fault::SlowDisk(_, false) => "quick-disk",
             Fault::FullDisk(_, true) => "full-disk",
@@ -172,6 +174,7 @@ impl Fault {
             | Fault::Crash { node, .. }
             | Fault::SlowNode(node, _)
             | Fault::FailSync(node)
+            | Fault::FailFileSync(node)
             | Fault::SlowDisk(node, _)
             | Fault::FullDisk(node, _)
             | Fault::Rot(node)
@@ -423,6 +426,7 @@ impl Fields<'_> {
             "slow-node" => each(|node| Fault::SlowNode(node, true)),
             "quick-node" => each(|node| Fault::SlowNode(node, false)),
             "fail-sync" => each(Fault::FailSync),
+            "fail-file-sync" => each(Fault::FailFileSync),
             "slow-disk" => each(|node| Fault::SlowDisk(node, true)),
             "quick-disk" => each(|node| Fault::SlowDisk(node, false)),
             "full-disk" => each(|node| Fault::FullDisk(node, true)),

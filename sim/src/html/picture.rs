@@ -449,6 +449,7 @@ fn of(fault: &Fault) -> Option<u64> {
         | Fault::Start(node)
         | Fault::Pause(node, _)
         | Fault::FailSync(node)
+        | Fault::FailFileSync(node)
         | Fault::SlowDisk(node, _)
         | Fault::Clock(node, _)
         | Fault::Bridge(node)

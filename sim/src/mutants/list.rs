@@ -78,6 +78,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(0, "vote-behind-appends", RAFT, "a vote is written some time after it was given, behind later appends"),
     mutant(0, "sync-error-ignored", &["durability", "fail-stop"], "a failed sync is logged, and the node goes on"),
     mutant(0, "sync-error-retried", &["durability", "fail-stop"], "a failed sync is tried again, and believed"),
+    mutant(0, "file-sync-error-ignored", &["fail-stop"], "a failed sync of a file of the archive is logged, and the node goes on"),
     mutant(0, "torn-tail-taken", &["fail-stop", "log matching", "state machine safety"], "an entry whose checksum is wrong is taken all the same"),
     mutant(0, "damage-taken-as-tail", &["fail-stop", "durability"], "damage in the middle of the log counts as its torn end"),
     mutant(0, "truncation-below-commit", RAFT, "a start cuts the log at the commit mark it finds on disk"),

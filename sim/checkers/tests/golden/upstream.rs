@@ -1,7 +1,7 @@
 //! A group and what it passes up: a roof and a home below a street, which trades with a neighbour and a stranger.
 
 use checkers::oracle::book::Book;
-use checkers::oracle::model::{Contract, Oracle, Rule};
+use checkers::oracle::model::{Contract, Oracle, Rule, Statement};
 use checkers::upstream::check;
 
 fn rule(upstream: &str) -> Rule {
@@ -29,7 +29,8 @@ fn sale(asset: &str, partner: &str, energy: i128) -> Contract {
     }
 }
 
-/// The roof delivers 500, of which it sells 200 to home and 100 to a stranger; home uses 300.
+/// The roof delivers 500, of which it sells 200 to home and 100 to a stranger; home uses 300, of which it buys 50 from that
+/// stranger.
 fn sealed() -> Oracle {
     let mut oracle = Oracle::default();
     for (asset, upstream) in [("roof", "street"), ("home", "street"), ("street", "town")] {
@@ -41,6 +42,11 @@ fn sealed() -> Oracle {
     oracle
         .add_contract("2", sale("roof", "stranger", 100))
         .expect("added");
+    let bought = Contract {
+        sells: false,
+        ..sale("home", "stranger", 50)
+    };
+    oracle.add_contract("3", bought).expect("added");
     oracle.settle("roof", 7, 500, 0, "x");
     oracle.settle("home", 7, -300, 0, "x");
     let (seals, held) = oracle.seal_epoch(7, None).expect("an epoch");
@@ -66,13 +72,14 @@ fn what_a_group_passes_up_is_what_it_measured_and_traded_outside() {
         more.statements[at].energy += 1;
         assert_eq!(complaints(more) > 0, !inside, "{kind}: {:?}", booked[at]);
     }
-    let outside = booked
-        .iter()
-        .position(|s| s.kind == "contract" && s.to == "stranger")
-        .expect("sold");
-    let mut more = sealed();
-    more.statements[outside].energy += 1;
-    assert_eq!(complaints(more), 2, "neither street's sum nor town's is right");
+    let sold = |s: &Statement| s.to == "stranger";
+    let bought = |s: &Statement| s.from == "stranger";
+    for outside in [sold as fn(&Statement) -> bool, bought] {
+        let outside = booked.iter().position(|s| s.kind == "contract" && outside(s));
+        let mut more = sealed();
+        more.statements[outside.expect("traded")].energy += 1;
+        assert_eq!(complaints(more), 2, "neither street's sum nor town's is right");
+    }
 }
 
 #[test]

@@ -241,6 +241,21 @@ fn every_flipped_bit_ends_the_log_there() {
         [],
         "a frame that is not the next"
     );
+    let empty = Files::default();
+    empty.put(&path(1), &[head(1, 1), frame(1, 1, b"")].concat());
+    assert_eq!(
+        Tail::default().news(&empty),
+        Default::default(),
+        "a frame of nothing"
+    );
+    let mut other = head(1, 1);
+    let end = other.len() - 4;
+    other[7] = 2;
+    let sum = crc32c(&other[..end]).to_be_bytes();
+    other[end..].copy_from_slice(&sum);
+    let newer = Files::default();
+    newer.put(&path(1), &[other, frame(1, 1, &records()[3].0)].concat());
+    assert_eq!(Tail::default().news(&newer).records, [], "another format");
     disk.put(&path(9), &head(8, 1));
     assert_eq!(
         Tail::default().news(&disk).breaks,

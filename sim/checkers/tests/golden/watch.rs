@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::log::Fixture;
 use super::product::Product;
 use super::wal::{Files, frame, head, path};
+use checkers::history::History;
 use checkers::oracle::judge::Payload;
 use checkers::recovery::{EQUAL_MS, View};
 use checkers::wal::Platter;
@@ -107,6 +108,9 @@ fn watched(wrong: bool, state: [u8; 32], header: [u8; 32]) -> Vec<&'static str> 
         newest_block: Some(block),
         certified: Some(block),
     };
+    assert_eq!(watch.committed_to(), Some(last));
+    assert_eq!(watch.is_broken(), !watch.violations().is_empty());
+    assert_eq!(watch.is_broken(), !wrong && state != own);
     let views = [(1, view(own)), (2, view(own)), (3, view(state))].into();
     watch.look_at_all(3, Some(&views));
     watch.look_at_all(4 + EQUAL_MS, Some(&views));
@@ -152,6 +156,37 @@ fn what_a_good_cluster_leaves_is_good() {
             "three voters"
         ]
     );
+}
+
+#[test]
+fn what_is_committed_is_known_from_the_disks_alone() {
+    let fixture = Fixture::new();
+    let all = *fixture.log.keys().next_back().unwrap();
+    let disks = [(); 3].map(|()| {
+        let disk = disk(&fixture, all, None);
+        let mut mark = vec![5];
+        mark.extend([1_u64, 1, all].into_iter().flat_map(u64::to_be_bytes));
+        disk.put(&path(1), &frame(1, all + 2, &mark));
+        disk
+    });
+    let disks = (1..).zip(disks.iter().map(|disk| disk as &dyn Platter));
+    let conclusion = Watch::post_mortem::<Product>(1, disks, &History::default());
+    assert_eq!(conclusion.replayed, Some(all + 1));
+}
+
+#[test]
+fn of_an_excused_disk_nothing_is_asked() {
+    let fixture = Fixture::new();
+    // Up to before anything is signed.
+    let complaints = |excused: &[u64]| {
+        let mut watch = Watch::new(excused.iter().copied().collect(), BTreeSet::new());
+        let disks = [None, None, Some(4)].map(|damage| logged(&fixture, 4, damage));
+        let disks = (1..).zip(&disks);
+        watch.look_at_disks(1, disks.map(|(node, disk)| (node, 1, disk as &dyn Platter)));
+        watch.violations().len()
+    };
+    assert!(complaints(&[]) > 0);
+    assert_eq!(complaints(&[3]), 0);
 }
 
 #[test]
