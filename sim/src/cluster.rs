@@ -25,8 +25,11 @@ use crate::trace;
 
 /// The port nodes listen on for each other.
 const PEER_PORT: u16 = 4000;
-/// How long a node may take to notice that its own ledger computes wrongly, in milliseconds.
+/// How long a node may take to notice that its own ledger computes wrongly, in milliseconds in which it hears of entries: of
+/// packed batches it notices when they are sealed, or by what the others sign, and for that it must hear of them.
 const NOTICED_WITHIN_MS: u64 = 10_000;
+/// How long after an entry it counts as hearing of them, in milliseconds.
+const HEARS_MS: u64 = 1_000;
 /// How often what a node says of itself is looked at, in milliseconds.
 const LOOK: Duration = Duration::from_millis(20);
 /// Length of an epoch; not related to virtual time, since the clients name epochs themselves.
@@ -54,7 +57,13 @@ pub struct Seen {
 #[derive(Default)]
 struct Wrong {
     /// Since when its state is another than the others', and it has raised no alarm.
-    unnoticed_ms: Option<u64>,
+    since_ms: Option<u64>,
+    /// For how long it has heard of entries since.
+    heard_ms: u64,
+    /// When it was looked at last.
+    looked_ms: u64,
+    /// How far it had applied the log, and when that grew.
+    applied: (u64, u64),
     noticed: bool,
     told: bool,
 }
@@ -90,19 +99,33 @@ impl Seen {
 
     /// A node whose ledger computes wrongly says so before long.
     fn look_at_wrong(&mut self, node: u64, applied: Option<u64>, state: &str, alarmed: bool) {
+        let (at_ms, _) = trace::current();
+        let wrong = &mut self.wrong;
+        let passed_ms = at_ms - std::mem::replace(&mut wrong.looked_ms, at_ms);
         if alarmed {
-            self.wrong.noticed = true;
-            self.wrong.unnoticed_ms = None;
+            wrong.noticed = true;
+            wrong.since_ms = None;
             return;
         }
-        let right = applied.and_then(|applied| self.states.get(&applied));
+        let Some(applied) = applied else { return };
+        if applied != wrong.applied.0 {
+            wrong.applied = (applied, at_ms);
+        }
+        if let Some(since) = wrong.since_ms
+            && at_ms <= wrong.applied.1 + HEARS_MS
+        {
+            wrong.heard_ms += passed_ms.min(at_ms - since);
+        }
+        let right = self.states.get(&applied);
         if right.is_none_or(|(_, right)| right == state) {
             return;
         }
-        let (at_ms, _) = trace::current();
-        let since = *self.wrong.unnoticed_ms.get_or_insert(at_ms);
-        if at_ms > since + NOTICED_WITHIN_MS && !self.wrong.told {
-            self.wrong.told = true;
+        if wrong.since_ms.is_none() {
+            (wrong.since_ms, wrong.heard_ms) = (Some(at_ms), 0);
+        }
+        if wrong.heard_ms > NOTICED_WITHIN_MS && !wrong.told {
+            wrong.told = true;
+            let since = wrong.since_ms.unwrap_or(at_ms);
             let what =
                 format!("the ledger of n{node} computes wrongly since {since}, and it raises no alarm");
             self.violate("alarm", what);
@@ -298,7 +321,7 @@ async fn node(common: Common, machine: Machine) -> Result<(), String> {
         let mut seen = seen.lock();
         seen.applied.remove(&id);
         if corrupt.is_some_and(|(node, _)| node == id) {
-            seen.wrong.unnoticed_ms = None;
+            seen.wrong.since_ms = None;
         }
         seen.leaders.remove(&id);
         seen.gateways.remove(&id);
