@@ -383,3 +383,35 @@ async fn node(common: Common, machine: Machine) -> Result<(), String> {
     }
     node.shutdown().await.map_err(|fault| fault.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::Who;
+
+    /// When the complaint came, if a node with a wrong ledger is looked at every 20 ms until then, and applies an entry
+    /// every so often, from a moment on.
+    fn told_ms(from_ms: u64, every_ms: u64, until_ms: u64) -> Option<u64> {
+        trace::begin(None);
+        let mut seen = Seen::default();
+        for at_ms in (1_000..until_ms).step_by(20) {
+            trace::enter(at_ms, Who::Node(2));
+            let applied = at_ms.saturating_sub(from_ms).div_ceil(every_ms);
+            seen.look(1, Some(applied), "right".into());
+            seen.look_at_wrong(2, Some(applied), "wrong", false);
+        }
+        trace::end();
+        assert!(seen.violations.len() <= 1, "told once");
+        seen.violations.first().map(|violation| violation.at_ms)
+    }
+
+    #[test]
+    fn a_wrong_ledger_has_time_to_notice_while_it_hears_of_entries() {
+        let told = told_ms(1_000, 500, 60_000).expect("it never notices");
+        assert!((11_000..11_200).contains(&told), "{told}");
+        // Cut off, it can't notice; once the others are back it must.
+        assert_eq!(told_ms(40_000, 500, 40_000), None);
+        let told = told_ms(40_000, 500, 60_000).expect("it never notices");
+        assert!((49_000..50_200).contains(&told), "{told}");
+    }
+}
