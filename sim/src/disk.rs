@@ -221,6 +221,11 @@ impl SimDisk {
         }
     }
 
+    /// No sync fails any more that was still to come.
+    pub fn spare_syncs(&self) {
+        self.0.lock().fail_next_sync = None;
+    }
+
     /// Whether a sync has failed in the life of the process that uses it now.
     pub fn sync_failed(&self) -> bool {
         let core = self.0.lock();
