@@ -28,8 +28,6 @@ pub struct Book {
     genesis: Option<Genesis>,
     nonces: BTreeMap<(Key, Nonce), Remembered>,
     metadata: BTreeMap<String, BTreeMap<String, String>>,
-    /// The ids (entry and position) of the oracle's statements.
-    ids: Vec<(u64, u64)>,
     journals: BTreeMap<(String, u64), Vec<Hash>>,
     seals: BTreeMap<(String, u64), Vec<Hash>>,
     configs: Vec<BTreeSet<u64>>,
@@ -167,11 +165,6 @@ impl Book {
         self.seals
             .get(&(asset.to_owned(), epoch))
             .map_or(&[], Vec::as_slice)
-    }
-
-    /// Statements in booking order, with their ids.
-    pub fn statements(&self) -> impl Iterator<Item = ((u64, u64), &Statement)> {
-        self.ids.iter().copied().zip(&self.oracle.statements)
     }
 
     fn begin(&mut self, genesis: Genesis) {
@@ -319,7 +312,6 @@ impl Book {
                     .or_default()
                     .push(hash);
             }
-            self.ids.push((index, position));
             applied.booked.push((position, s.clone()));
         }
         for seal in &self.oracle.seals[known_seals..] {
