@@ -14,6 +14,7 @@ mod common;
     reason = "a test of the ledger's, of which this one uses a part"
 )]
 mod history;
+mod limits;
 mod linear;
 mod log;
 #[path = "../../../src/product.rs"]
