@@ -480,21 +480,21 @@ fn a_snapshot_must_be_what_replay_gives() {
     assert!(complaints(&both(at(3))) > 0);
 }
 
-/// The product's ledger with a snapshot that refers to a file.
-struct Filed(Product);
+/// The product's ledger with a snapshot that refers to a file; it may say that it booked a watt-hour more.
+pub(super) struct Odd<const LIES: bool>(Product);
 
-impl Subject for Filed {
+impl<const LIES: bool> Subject for Odd<LIES> {
     fn new() -> Self {
-        Filed(Product::new())
+        Odd(Product::new())
     }
 
     fn restore(snapshot: &[u8]) -> Result<Self, String> {
-        Product::restore(snapshot).map(Filed)
+        Product::restore(snapshot).map(Odd)
     }
 
     fn restore_with(snapshot: &[u8], file: &dyn Fn(&str) -> Option<Bytes>) -> Result<Self, String> {
         match file("a file") {
-            Some(content) if content == "whole" => Filed::restore(snapshot),
+            Some(content) if content == "whole" => Odd::restore(snapshot),
             content => Err(format!("{content:?}")),
         }
     }
@@ -508,7 +508,11 @@ impl Subject for Filed {
     }
 
     fn apply(&mut self, index: u64, bytes: &[u8]) -> Applied {
-        self.0.apply(index, bytes)
+        let mut applied = self.0.apply(index, bytes);
+        if LIES && let Some((_, statement)) = applied.booked.first_mut() {
+            statement.energy += 1;
+        }
+        applied
     }
 
     fn state(&self) -> [u8; 32] {
@@ -541,7 +545,9 @@ fn a_snapshot_is_equal_only_with_the_files_it_refers_to() {
     let complaints = |of_two: Option<&'static str>| {
         let mut files = Files::from([((1, "a file".to_owned()), Bytes::from("whole"))]);
         files.extend(of_two.map(|content| ((2, "a file".to_owned()), Bytes::from(content))));
-        replay::check::<Filed>(&fixture.log, &snapshots, &files).1.len()
+        replay::check::<Odd<false>>(&fixture.log, &snapshots, &files)
+            .1
+            .len()
     };
     assert_eq!(complaints(Some("whole")), 0);
     assert_eq!(complaints(Some("damaged")), 1);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::log::Fixture;
+use super::log::{Fixture, Odd};
 use super::product::Product;
 use super::wal::{Files, frame, head, path};
 use checkers::history::History;
@@ -175,6 +175,20 @@ fn what_is_committed_is_known_from_the_disks_alone() {
 }
 
 #[test]
+fn what_others_find_is_told_five_times_at_most() {
+    let mut watch = Watch::default();
+    watch.complain(1, "liveness", None);
+    assert!(!watch.is_broken());
+    for at_ms in 1..=9 {
+        watch.complain(at_ms, "liveness", Some("it spins".into()));
+    }
+    watch.complain(10, "fail-stop", Some("it goes on".into()));
+    let told: Vec<_> = watch.violations().iter().map(|v| (v.at_ms, v.checker)).collect();
+    assert_eq!(told[..5], [1, 2, 3, 4, 5].map(|at_ms| (at_ms, "liveness")));
+    assert_eq!(told[5..], [(10, "fail-stop")]);
+}
+
+#[test]
 fn of_an_excused_disk_nothing_is_asked() {
     let fixture = Fixture::new();
     // Up to before anything is signed.
@@ -232,6 +246,11 @@ fn what_it_must_not_leave_is_told() {
     let disks = (1..).zip(disks.iter().map(|disk| disk as &dyn Platter));
     let conclusion = Watch::post_mortem::<Product>(1, disks, &told_wrong);
     assert_eq!(complaints(&conclusion), ["replay", "exactly once"]);
+    // What the ledger says it did is held against the oracle.
+    let disks = [disk(&fixture, all, None), disk(&fixture, all, None)];
+    let disks = (1..).zip(disks.iter().map(|disk| disk as &dyn Platter));
+    let conclusion = Watch::post_mortem::<Odd<true>>(1, disks, &fixture.history());
+    assert!(complaints(&conclusion).contains(&"oracle"));
 }
 
 #[test]
