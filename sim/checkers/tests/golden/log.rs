@@ -17,6 +17,7 @@ use checkers::replay::{self, Files, Snapshots};
 use checkers::subject::{Applied, Subject};
 use checkers::{once, soundness};
 
+use crate::odd::{Filed, HandsOnMore};
 use crate::product::Product;
 
 /// The product's ledger beside the oracle.
@@ -324,77 +325,11 @@ fn first(action: &Action) -> Settlement {
     settlements[0].clone()
 }
 
-/// The product's ledger, which says of one entry that it did something else, and once it is restored makes other
-/// snapshots.
-struct Liar {
-    ledger: Product,
-    at: u64,
-    how: fn(&mut Applied),
-    restored: bool,
-}
-
-impl Subject for Liar {
-    fn new() -> Self {
-        Liar {
-            ledger: Product::new(),
-            at: 0,
-            how: |_| {},
-            restored: false,
-        }
-    }
-
-    fn restore(snapshot: &[u8]) -> Result<Self, String> {
-        Product::restore(snapshot).map(|ledger| Liar {
-            ledger,
-            restored: true,
-            ..Liar::new()
-        })
-    }
-
-    fn apply_blank(&mut self, index: u64) {
-        self.ledger.apply_blank(index);
-    }
-
-    fn apply_membership(&mut self, index: u64, configs: &[BTreeSet<u64>]) {
-        self.ledger.apply_membership(index, configs);
-    }
-
-    fn apply(&mut self, index: u64, bytes: &[u8]) -> Applied {
-        let mut applied = self.ledger.apply(index, bytes);
-        if index == self.at {
-            (self.how)(&mut applied);
-        }
-        applied
-    }
-
-    fn state(&self) -> [u8; 32] {
-        self.ledger.state()
-    }
-
-    fn snapshot(&self) -> Vec<u8> {
-        let mut bytes = self.ledger.snapshot();
-        bytes.extend(self.restored.then_some(0));
-        bytes
-    }
-
-    fn remembers_like(&self, other: &Self, signer: &[u8; 32], nonce: &[u8; 16]) -> Result<(), String> {
-        self.ledger.remembers_like(&other.ledger, signer, nonce)
-    }
-
-    fn difference(&self, other: &Self) -> Option<String> {
-        self.ledger.difference(&other.ledger)
-    }
-
-    fn verify(proof: &Value, keys: &[(u64, [u8; 32])]) -> Result<[u8; 32], String> {
-        Product::verify(proof, keys)
-    }
-}
-
 /// The ledger's side of an entry, falsified: the oracle must notice, and say what about.
 #[test]
 fn the_judge_notices_whatever_a_ledger_might_do_otherwise() {
     let falsify = |at: u64, how: fn(&mut Applied)| -> Vec<Kind> {
-        let mut judgement = Judgement::<Liar>::new();
+        let mut judgement = Judgement::<HandsOnMore>::new();
         (judgement.ledger.at, judgement.ledger.how) = (at, how);
         for (index, payload) in &Fixture::new().log {
             judgement.apply(*index, payload);
@@ -463,7 +398,7 @@ fn a_snapshot_must_be_what_replay_gives() {
     damaged.pop();
     assert!(complaints(&snapshots(4, damaged)) > 0);
     // One that shows the same, and would hand on something else.
-    let (_, found) = replay::check::<Liar>(&fixture.log, &snapshots(4, at(4)), &Files::new());
+    let (_, found) = replay::check::<HandsOnMore>(&fixture.log, &snapshots(4, at(4)), &Files::new());
     assert!(
         found.iter().all(|what| what.contains("it would make a snapshot")),
         "{found:?}"
@@ -473,67 +408,11 @@ fn a_snapshot_must_be_what_replay_gives() {
     let both = |of_two: Vec<u8>| -> Snapshots {
         [(4, vec![(1, Bytes::from(at(4))), (2, Bytes::from(of_two))])].into()
     };
-    let (_, found) = replay::check::<Liar>(&fixture.log, &both(at(4)), &Files::new());
+    let (_, found) = replay::check::<HandsOnMore>(&fixture.log, &both(at(4)), &Files::new());
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[1].contains("[1, 2]"), "{found:?}");
     assert_eq!(complaints(&both(at(4))), 0);
     assert!(complaints(&both(at(3))) > 0);
-}
-
-/// The product's ledger with a snapshot that refers to a file; it may say that it booked a watt-hour more.
-pub(super) struct Odd<const LIES: bool>(Product);
-
-impl<const LIES: bool> Subject for Odd<LIES> {
-    fn new() -> Self {
-        Odd(Product::new())
-    }
-
-    fn restore(snapshot: &[u8]) -> Result<Self, String> {
-        Product::restore(snapshot).map(Odd)
-    }
-
-    fn restore_with(snapshot: &[u8], file: &dyn Fn(&str) -> Option<Bytes>) -> Result<Self, String> {
-        match file("a file") {
-            Some(content) if content == "whole" => Odd::restore(snapshot),
-            content => Err(format!("{content:?}")),
-        }
-    }
-
-    fn apply_blank(&mut self, index: u64) {
-        self.0.apply_blank(index);
-    }
-
-    fn apply_membership(&mut self, index: u64, configs: &[BTreeSet<u64>]) {
-        self.0.apply_membership(index, configs);
-    }
-
-    fn apply(&mut self, index: u64, bytes: &[u8]) -> Applied {
-        let mut applied = self.0.apply(index, bytes);
-        if LIES && let Some((_, statement)) = applied.booked.first_mut() {
-            statement.energy += 1;
-        }
-        applied
-    }
-
-    fn state(&self) -> [u8; 32] {
-        self.0.state()
-    }
-
-    fn snapshot(&self) -> Vec<u8> {
-        self.0.snapshot()
-    }
-
-    fn remembers_like(&self, other: &Self, signer: &[u8; 32], nonce: &[u8; 16]) -> Result<(), String> {
-        self.0.remembers_like(&other.0, signer, nonce)
-    }
-
-    fn difference(&self, other: &Self) -> Option<String> {
-        self.0.difference(&other.0)
-    }
-
-    fn verify(proof: &Value, keys: &[(u64, [u8; 32])]) -> Result<[u8; 32], String> {
-        Product::verify(proof, keys)
-    }
 }
 
 #[test]
@@ -545,9 +424,7 @@ fn a_snapshot_is_equal_only_with_the_files_it_refers_to() {
     let complaints = |of_two: Option<&'static str>| {
         let mut files = Files::from([((1, "a file".to_owned()), Bytes::from("whole"))]);
         files.extend(of_two.map(|content| ((2, "a file".to_owned()), Bytes::from(content))));
-        replay::check::<Odd<false>>(&fixture.log, &snapshots, &files)
-            .1
-            .len()
+        replay::check::<Filed>(&fixture.log, &snapshots, &files).1.len()
     };
     assert_eq!(complaints(Some("whole")), 0);
     assert_eq!(complaints(Some("damaged")), 1);
@@ -569,7 +446,7 @@ fn of_many_snapshots_some_are_looked_at_closely() {
             snapshots.insert(*index, vec![(1, bytes)]);
         }
     }
-    let found = replay::check::<Liar>(&log, &snapshots, &Files::new()).1;
+    let found = replay::check::<HandsOnMore>(&log, &snapshots, &Files::new()).1;
     assert_eq!(found.len(), 6 + 1 + 1, "the newest twice: {found:?}");
     let older = snapshots[&first].clone();
     snapshots.insert(first + 5, older);

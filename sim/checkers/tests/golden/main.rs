@@ -17,6 +17,7 @@ mod history;
 mod limits;
 mod linear;
 mod log;
+mod odd;
 #[path = "../../../src/product.rs"]
 mod product;
 mod raft;

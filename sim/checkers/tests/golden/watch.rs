@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::log::{Fixture, Odd};
+use super::log::Fixture;
+use super::odd::Liar;
 use super::product::Product;
 use super::wal::{Files, frame, head, path};
 use checkers::history::History;
@@ -249,7 +250,7 @@ fn what_it_must_not_leave_is_told() {
     // What the ledger says it did is held against the oracle.
     let disks = [disk(&fixture, all, None), disk(&fixture, all, None)];
     let disks = (1..).zip(disks.iter().map(|disk| disk as &dyn Platter));
-    let conclusion = Watch::post_mortem::<Odd<true>>(1, disks, &fixture.history());
+    let conclusion = Watch::post_mortem::<Liar>(1, disks, &fixture.history());
     assert!(complaints(&conclusion).contains(&"oracle"));
 }
 
