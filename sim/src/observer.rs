@@ -1,5 +1,6 @@
 //! What the checkers are shown of a simulated cluster: its disks whenever they change, its nodes every millisecond.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use checkers::Violation;
@@ -13,7 +14,7 @@ use gridseal::archive::ArchiveStatus;
 use gridseal::gateway::Backend as _;
 
 use crate::cluster::{Seen, Shared};
-use crate::host::{Host, SPINS};
+use crate::host::{self, Host, SPINS};
 use crate::product::Product;
 use crate::trace;
 use crate::workload::roster;
@@ -250,34 +251,80 @@ fn view(gateway: &gridseal::gateway::Gateway) -> View {
 /// several the first.
 fn majority(world: &World, configs: &[BTreeSet<u64>]) -> Option<Vec<u64>> {
     let now = world.now_ms();
-    let awake: Vec<&Host> = world
-        .nodes()
-        .iter()
-        .filter(|host| configs.iter().any(|config| config.contains(&host.id())) && host.is_awake(now))
-        .collect();
+    let awake = world.nodes().iter().filter(|host| host.is_awake(now));
+    let awake: Vec<u64> = awake.map(Host::id).collect();
     let cuts = world.net().cuts();
-    let connected =
-        |a: &Host, b: &Host| !cuts.contains(&(a.ip(), b.ip())) && !cuts.contains(&(b.ip(), a.ip()));
-    let is_clique = |set: &[&Host]| {
-        let rest = |i: usize| set[i + 1..].iter();
-        set.iter()
-            .enumerate()
-            .all(|(i, a)| rest(i).all(|b| connected(a, b)))
+    let connected = |a: u64, b: u64| {
+        let (a, b) = (host::ip(a), host::ip(b));
+        !cuts.contains(&(a, b)) && !cuts.contains(&(b, a))
     };
-    let is_large = |set: &[&Host]| {
-        let of = |config: &BTreeSet<u64>| set.iter().filter(|host| config.contains(&host.id())).count();
+    largest_majority(&awake, connected, configs)
+}
+
+/// The same of these nodes, in order. Which is nearly always all of them, so large sets come first.
+fn largest_majority(
+    awake: &[u64],
+    connected: impl Fn(u64, u64) -> bool,
+    configs: &[BTreeSet<u64>],
+) -> Option<Vec<u64>> {
+    let is_voter = |node: &u64| configs.iter().any(|config| config.contains(node));
+    let voters: Vec<u64> = awake.iter().copied().filter(is_voter).collect();
+    let is_large = |nodes: &[u64]| {
+        let of = |config: &BTreeSet<u64>| nodes.iter().filter(|node| config.contains(node)).count();
         !configs.is_empty() && configs.iter().all(|config| 2 * of(config) > config.len())
     };
-    let ids = |set: &[&Host]| -> Vec<u64> { set.iter().map(|host| host.id()).collect() };
-    if cuts.is_empty() {
-        return is_large(&awake).then(|| ids(&awake));
+    let is_clique = |nodes: &[u64]| {
+        let mut pairs = nodes
+            .iter()
+            .enumerate()
+            .flat_map(|(i, a)| nodes[i + 1..].iter().map(move |b| (*a, *b)));
+        pairs.all(|(a, b)| connected(a, b))
+    };
+    // Of equally many the one with the smaller numbers, which have the lower bits.
+    let mut sets: Vec<u32> = (0..1 << voters.len()).collect();
+    sets.sort_by_key(|set| (Reverse(set.count_ones()), Reverse(set.reverse_bits())));
+    let chosen = |set: u32| -> Vec<u64> {
+        let places = (0..voters.len()).filter(|place| set & (1 << place) != 0);
+        places.map(|place| voters[place]).collect()
+    };
+    sets.into_iter()
+        .map(chosen)
+        .find(|nodes| is_large(nodes) && is_clique(nodes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_majority_that_can_talk_is_found_and_of_several_the_first() {
+        let found = |awake: &[u64], cuts: &[(u64, u64)], configs: &[&[u64]]| {
+            let configs: Vec<BTreeSet<u64>> = configs
+                .iter()
+                .map(|config| config.iter().copied().collect())
+                .collect();
+            let cut = |a, b| cuts.contains(&(a, b)) || cuts.contains(&(b, a));
+            largest_majority(awake, |a, b| !cut(a, b), &configs)
+        };
+        let five: &[&[u64]] = &[&[1, 2, 3, 4, 5]];
+        assert_eq!(found(&[1, 2, 3, 4, 5], &[], five), Some(vec![1, 2, 3, 4, 5]));
+        assert_eq!(
+            found(&[1, 3, 5, 6], &[], five),
+            Some(vec![1, 3, 5]),
+            "n6 has no vote"
+        );
+        assert_eq!(found(&[1, 2], &[], five), None);
+        assert_eq!(found(&[1, 2], &[], &[&[1, 2, 3, 4]]), None, "half");
+        assert_eq!(found(&[1, 2, 3], &[(1, 3)], five), None);
+        assert_eq!(found(&[1, 2, 3, 4, 5], &[], &[]), None, "nobody votes");
+        // Without n5 or without n4.
+        assert_eq!(found(&[1, 2, 3, 4, 5], &[(4, 5)], five), Some(vec![1, 2, 3, 4]));
+        assert_eq!(found(&[1, 2, 3, 4, 5], &[(5, 1)], five), Some(vec![1, 2, 3, 4]));
+        let cuts = [(1, 2), (1, 3), (4, 1)];
+        assert_eq!(found(&[1, 2, 3, 4, 5], &cuts, five), Some(vec![2, 3, 4, 5]));
+        // A majority of each, while they change.
+        let joint: &[&[u64]] = &[&[1, 2, 3], &[3, 4, 5]];
+        assert_eq!(found(&[1, 2, 4], &[], joint), None);
+        assert_eq!(found(&[2, 3, 4], &[], joint), Some(vec![2, 3, 4]));
     }
-    (0_u32..1 << awake.len())
-        .map(|set| -> Vec<&Host> {
-            let chosen = awake.iter().enumerate().filter(|(i, _)| set & (1 << i) != 0);
-            chosen.map(|(_, host)| *host).collect()
-        })
-        .filter(|set| is_large(set) && is_clique(set))
-        .map(|set| ids(&set))
-        .min_by_key(|clique| (std::cmp::Reverse(clique.len()), clique.clone()))
 }

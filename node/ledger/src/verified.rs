@@ -10,7 +10,8 @@ use crate::digest::{Digest, finish, hasher};
 use crate::key::{PublicKey, Signature};
 use std::sync::{Mutex, PoisonError};
 
-/// How many are remembered, in 512 KiB; each new one takes the place of one with the same last bits.
+/// How many are remembered, in 512 KiB, which all nodes of a simulation share; each new one takes the place of one with the
+/// same last bits.
 const PLACES: usize = 1 << 14;
 
 static PLACED: Mutex<Vec<Digest>> = Mutex::new(Vec::new());
