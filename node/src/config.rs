@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
-use ledger::frozen::FreezePolicy;
+use ledger::frozen::{FreezePolicy, Held};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -124,6 +124,10 @@ pub struct Archiving {
     pub keep_seals: usize,
     /// And the oldest, while more statements of sealed epochs than this are in memory.
     pub keep_statements: usize,
+    /// Entries wait to be applied while more seals than this are in memory and some can go,
+    pub most_seals: usize,
+    /// or more statements of sealed epochs.
+    pub most_statements: usize,
 }
 
 impl Archiving {
@@ -135,6 +139,21 @@ impl Archiving {
             keep_statements: self.keep_statements,
         }
     }
+
+    /// Whether archiving should no longer give way to what else is done: it is a quarter of the way from what is kept to
+    /// the most there may be.
+    pub(crate) fn is_late(&self, held: Held) -> bool {
+        let late = |keep: usize, most: usize| keep + most.saturating_sub(keep) / 4;
+        held.exceeds(
+            late(self.keep_seals, self.most_seals),
+            late(self.keep_statements, self.most_statements),
+        )
+    }
+
+    /// Whether nothing should be added before something has gone.
+    pub(crate) fn is_full(&self, held: Held) -> bool {
+        held.exceeds(self.most_seals, self.most_statements)
+    }
 }
 
 impl Default for Archiving {
@@ -143,6 +162,8 @@ impl Default for Archiving {
             after_epochs: 96,
             keep_seals: 250_000,
             keep_statements: 1_000_000,
+            most_seals: 750_000,
+            most_statements: 3_000_000,
         }
     }
 }
@@ -162,7 +183,7 @@ impl Default for Log {
     fn default() -> Self {
         Self {
             snapshot_after_entries: 10_000,
-            snapshot_after_bytes: 64 << 20,
+            snapshot_after_bytes: 32 << 20,
             keep_entries: 2_000,
             keep_bytes: 256 << 20,
             segment_bytes: 32 << 20,

@@ -160,6 +160,11 @@ impl Machine {
 }
 
 impl StateMachine for Machine {
+    /// There is room unless the archive has fallen behind.
+    fn room(&mut self) -> Option<BoxFuture<'static, ()>> {
+        self.archive.room()
+    }
+
     /// Decodes the entries and fetches what they need from the archive.
     fn prepare(&mut self, batch: &[Committed]) -> Option<BoxFuture<'static, io::Result<()>>> {
         self.decoded.clear();

@@ -116,7 +116,7 @@ pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError>
     let archive = Arc::new(Archive::new(
         Arc::clone(&ledger),
         Attachments::new(Arc::clone(&seams.disk)),
-        cluster.archive.policy(),
+        cluster.archive,
         cluster_id,
         fed.downgrade(),
         Arc::clone(&backlog),
@@ -283,10 +283,10 @@ async fn finish(
     };
     tokio::spawn(batcher.run());
     let mut status = replica.watch_status();
-    let archivist = Arc::clone(&archive);
+    let (archivist, ready_seen) = (Arc::clone(&archive), gateway.ready_at());
     tokio::spawn(async move {
         tokio::select! {
-            () = archivist.run() => {}
+            () = archivist.run(ready_seen) => {}
             _ = status.wait_for(|status| status.role == Role::Stopped) => {}
         }
     });

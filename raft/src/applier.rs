@@ -22,7 +22,7 @@ use crate::config::SnapshotPolicy;
 use crate::error::{Fault, FaultKind};
 use crate::fault::Faults;
 use crate::machine::{Capture, Committed, Payload, StateMachine};
-use crate::runtime::{aside, behind};
+use crate::runtime::{Pace, aside, elsewhere};
 use crate::snapshot::{Draft, Shelf, SnapshotFile};
 use crate::types::{Entry, LogId, PeerAddr, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 
@@ -194,6 +194,10 @@ impl Applier {
                 }
             })
             .collect();
+        let room = self.applied.lock().machine.room();
+        if let Some(room) = room {
+            room.await;
+        }
         let large = bytes >= LARGE_BATCH;
         let preparing = {
             let mut applied = self.applied.lock();
@@ -209,14 +213,21 @@ impl Applier {
         if let Some(membership) = newest_membership {
             applied.membership = membership;
         }
-        let newest = self.newest.lock().as_ref().map_or(0, |(_, file)| file.body_bytes);
-        let due = applied.bytes >= self.due_bytes.max(newest);
+        let due = applied.bytes >= self.due();
         drop(applied);
         self.progress.send_replace(Some(last.index()));
         if due {
             self.due.notify_one();
         }
         Ok(())
+    }
+
+    /// After how many bytes of log a snapshot is due. One that has more than twice as many itself would be written rather
+    /// often; one that has fewer saves more of the next start than it costs, for applying a byte of log takes far
+    /// longer than encoding one of the state.
+    fn due(&self) -> u64 {
+        let newest = self.newest.lock().as_ref().map_or(0, |(_, file)| file.body_bytes);
+        self.due_bytes.max(newest / 2)
     }
 
     /// Stops the replica for a disk that failed outside the log.
@@ -281,17 +292,24 @@ impl RaftStateMachine<TypeConfig> for Applier {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
+        let due = self.due();
         let mut applied = self.applied.lock();
-        applied.bytes = 0;
+        let since = std::mem::take(&mut applied.bytes);
         let meta = SnapshotMeta {
             last_log_id: applied.last,
             last_membership: applied.membership.clone(),
+        };
+        // The one before took so long that this one is overdue.
+        let pace = match since >= due.saturating_mul(2) {
+            true => Pace::Beside,
+            false => Pace::Behind,
         };
         let capture = aside(|| applied.machine.snapshot());
         let names = capture.attachments.iter().map(|a| a.name.clone());
         let held = self.shelf.attachments.hold(names);
         Builder {
             capture: Mutex::new(Some((capture, held))),
+            pace,
             meta,
             applier: self.clone(),
         }
@@ -325,6 +343,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
 /// A captured state on its way to disk, beside the machine, which goes on.
 pub(crate) struct Builder {
     capture: Mutex<Option<(Capture, Hold)>>,
+    pace: Pace,
     meta: SnapshotMeta,
     applier: Applier,
 }
@@ -337,7 +356,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let Some((capture, held)) = capture else {
             return Err(io::Error::other("a snapshot is built once"));
         };
-        let body = behind(capture.encode).await;
+        let body = elsewhere(self.pace, capture.encode).await;
         if planted!("snapshot-index-ahead") {
             // Encoding takes a moment, during which the machine goes on.
             tokio::time::sleep(std::time::Duration::from_millis(3)).await;

@@ -72,7 +72,7 @@ pub use futures::future::BoxFuture;
 pub use machine::{Capture, Committed, Payload, RestoreError, StateMachine};
 pub use network::{BoxStream, Listener, Network, Stream, TcpNetwork};
 pub use replica::Replica;
-pub use runtime::{aside, behind};
+pub use runtime::{Pace, aside, elsewhere};
 pub use service::{NoService, Service};
 pub use status::{Role, Status};
 pub use types::PeerAddr;

@@ -64,6 +64,12 @@ pub struct RestoreError(pub String);
 /// The same entries in the same order must give the same state on every node: no clock, no randomness, no
 /// I/O, no panic on any bytes. A refusal is a result like any other; `apply` can't fail.
 pub trait StateMachine: Send + 'static {
+    /// Waits until the machine can take more entries: one that must tidy up first bounds its memory so. `None` if there is
+    /// nothing to wait for, as nearly always. What it waits for must not need any entry to be applied.
+    fn room(&mut self) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
+
     /// Gets ready to apply these entries, which come next, and nothing else before them: what the state keeps in files
     /// is fetched from there, since `apply` can't wait. `None` if there is nothing to wait for, as nearly always.
     ///

@@ -27,31 +27,45 @@ pub fn aside<T>(compute: impl FnOnce() -> T) -> T {
     }
 }
 
-/// How much work that nobody waits for gives way to work that somebody does: with both at hand on one core it gets about
-/// a tenth.
+/// How a computation that nobody waits for shares the machine with what somebody does wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// It gives way: with both at hand on one core it gets about a tenth. On a busy machine it may fall behind.
+    Behind,
+    /// It has its share like all others: for what must not fall further behind.
+    Beside,
+}
+
+/// [`Pace::Behind`] as Linux counts it.
 const GIVES_WAY: i32 = 10;
 
-/// Computes what nobody waits for on a thread of its own, which gives way to all others of the machine. Where there are no
-/// threads, it computes at once. It must hold no lock: others would wait for it as long as the machine is busy.
+/// Computes what nobody waits for, on a thread of its own. Where there are no threads, it computes at once. It must hold no
+/// lock: others would wait for it as long as the machine is busy.
 ///
 /// # Panics
 /// If `compute` does.
-pub async fn behind<T: Send + 'static>(compute: impl FnOnce() -> T + Send + 'static) -> T {
+pub async fn elsewhere<T: Send + 'static>(pace: Pace, compute: impl FnOnce() -> T + Send + 'static) -> T {
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
     if !matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
         return compute();
     }
     let (tell, told) = tokio::sync::oneshot::channel();
     let run = move || {
-        // On Linux it is the thread's own. Without it, it computes all the same.
-        let _ = rustix::process::setpriority_process(None, GIVES_WAY);
+        if pace == Pace::Behind {
+            // On Linux it is the thread's own. Without it, it computes all the same.
+            let _ = rustix::process::setpriority_process(None, GIVES_WAY);
+        }
         let _ = tell.send(compute());
     };
-    let thread = std::thread::Builder::new().name("behind".into()).spawn(run);
+    let name = match pace {
+        Pace::Behind => "behind",
+        Pace::Beside => "beside",
+    };
+    let thread = std::thread::Builder::new().name(name.into()).spawn(run);
     if let Err(error) = thread {
         panic!("no thread can be started: {error}");
     }
-    told.await.expect("what was computed behind panicked")
+    told.await.expect("what was computed elsewhere panicked")
 }
 
 /// A source of seeds and the tasks that live on them. All clones share one sequence: the order in which tasks

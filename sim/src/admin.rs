@@ -17,7 +17,7 @@ use crate::clock::{EPOCH_MS, Time};
 use crate::cluster::{node_key, peer, public};
 use crate::faults::Fault;
 use crate::http::{Answer, Http};
-use crate::rng::Rng;
+use crate::rng::{PerMillion, Rng};
 use crate::timeline::{self, What};
 use crate::trace;
 use crate::workload::roster;
@@ -226,10 +226,14 @@ impl Admin {
                 nonce: self.rng.next().to_string(),
             };
             let sign = |message: &[u8]| Signature(self.key.sign(message).to_bytes());
-            let token = order::issue(&order, &public(&self.key), sign);
-            match self.ask(node, "cluster.order", &json!({ "order": token })).await {
+            let body = json!({ "order": order::issue(&order, &public(&self.key), sign) });
+            let starts = timeline::starts(node);
+            match self.ask(node, "cluster.order", &body).await {
                 Some(Answer { status: 200, .. }) => {
                     self.count(counted);
+                    if self.rng.chance(PerMillion::percent(50)) {
+                        self.repeat(node, &body, starts).await;
+                    }
                     return true;
                 }
                 Some(Answer {
@@ -239,6 +243,16 @@ impl Admin {
             }
         }
         false
+    }
+
+    /// Gives an order again that was carried out. A process carries out none twice; the next one knows nothing of it.
+    async fn repeat(&mut self, node: u64, body: &Value, starts: usize) {
+        let answer = self.ask(node, "cluster.order", body).await;
+        let carried_out = answer.is_some_and(|answer| answer.status == 200);
+        if carried_out && timeline::starts(node) == starts {
+            let what = format!("n{node} carried out an order twice");
+            self.history.lock().oddities.push((self.time.now_ms(), what));
+        }
     }
 
     async fn ask(&mut self, node: u64, action: &str, body: &Value) -> Option<Answer> {

@@ -186,13 +186,15 @@ impl Common {
         let _ = writeln!(
             text,
             "[log]\nsnapshot_after_entries = {}\nkeep_entries = {}\nsegment_bytes = {}\n\
-             [archive]\nafter_epochs = {}\nkeep_seals = {}",
+             [archive]\nafter_epochs = {}\nkeep_seals = {}\nmost_seals = {}",
             rng.pick(&[100, 400, 10_000]),
             rng.pick(&[20, 200]),
             1 << 20,
             // Epochs leave memory while clients still settle, seal and correct them.
             rng.pick(&[0, 1, 96]),
             rng.pick(&[0, 20, 100_000]),
+            // And entries wait for that.
+            rng.pick(&[0, 30, 750_000]),
         );
         let cluster = Cluster::parse("the simulated cluster", &text).map_err(|e| e.to_string())?;
         let genesis = Genesis {

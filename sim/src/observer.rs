@@ -7,6 +7,7 @@ use checkers::Violation;
 use checkers::failstop::{self, Damaged, FailStop};
 use checkers::history::History;
 use checkers::recovery::View;
+use checkers::upkeep;
 use checkers::wal::Platter;
 use checkers::watch::{Conclusion, Glance, Watch};
 use gridseal::api::backend::NodeStatus;
@@ -24,6 +25,8 @@ use crate::world::World;
 const SETTLED_WITHIN_MS: u64 = 15_000;
 /// How often what costs more than a glance is looked at, in milliseconds.
 const CLOSELY_MS: u64 = 10;
+/// How often disks are looked through for what should have gone, in milliseconds.
+const UPKEEP_MS: u64 = 1_000;
 
 /// Looks at a world on behalf of a [`Watch`].
 pub struct Observer {
@@ -31,6 +34,7 @@ pub struct Observer {
     pub watch: Watch,
     seen: Shared,
     next_ms: u64,
+    next_upkeep_ms: u64,
     fail_stop: FailStop,
     damaged: Damaged,
     excused: BTreeSet<u64>,
@@ -54,6 +58,7 @@ impl Observer {
             watch: Watch::new(excused.clone(), wrong),
             seen,
             next_ms: 0,
+            next_upkeep_ms: UPKEEP_MS,
             fail_stop: FailStop::default(),
             damaged: Damaged::default(),
             excused,
@@ -102,6 +107,13 @@ impl Observer {
                     self.watch
                         .complain(now, "fail-stop", self.damaged.look(host.id(), host.disk()));
                 }
+            }
+        }
+        if now >= self.next_upkeep_ms {
+            self.next_upkeep_ms = now + UPKEEP_MS;
+            for host in world.nodes() {
+                self.watch
+                    .complain(now, "upkeep", upkeep::look(host.id(), host.disk()));
             }
         }
         let shared = std::sync::Arc::clone(&self.seen);

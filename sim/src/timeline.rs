@@ -170,6 +170,16 @@ pub fn note(what: What) {
     });
 }
 
+/// How often a node's process has begun.
+pub fn starts(node: u64) -> usize {
+    let begins = |event: &&Event| event.who == Who::Node(node) && event.what == What::Up;
+    CURRENT.with(|current| {
+        let current = current.borrow();
+        let events = current.iter().flat_map(|timeline| &timeline.events);
+        events.filter(begins).count()
+    })
+}
+
 /// Notes a sync, if it was trouble.
 pub fn sync(ms: u64, failed: bool) {
     if failed || ms >= SLOW_SYNC_MS {

@@ -63,6 +63,32 @@ pub struct FreezePolicy {
     pub keep_statements: usize,
 }
 
+/// What epochs with seals take of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Their seals.
+    pub seals: usize,
+    /// Their statements.
+    pub statements: usize,
+}
+
+impl Held {
+    fn of(book: &Book) -> Held {
+        match book.sealed {
+            0 => Held::default(),
+            seals => Held {
+                seals,
+                statements: book.statements.len(),
+            },
+        }
+    }
+
+    /// Whether it is more than so many seals, or more than so many statements.
+    pub fn exceeds(self, seals: usize, statements: usize) -> bool {
+        self.seals > seals || self.statements > statements
+    }
+}
+
 /// A frozen epoch as the ledger knows it.
 #[derive(Debug)]
 struct Away {
@@ -142,29 +168,31 @@ impl Ledger {
         let newest = self.epochs.last_key_value()?.0.get();
         let now = self.now.get().checked_div(self.epoch_ms()?)?;
         let reference = newest.min(now);
-        let weight = |book: &Book| match book.sealed {
-            0 => (0, 0),
-            seals => (seals, book.statements.len()),
-        };
-        let (mut seals, mut statements) = (0, 0);
-        for (more_seals, more_statements) in self.epochs.values().map(|book| weight(book)) {
-            seals += more_seals;
-            statements += more_statements;
-        }
+        let mut held = self.held();
         for (epoch, book) in &self.epochs {
             let aged = epoch.get().saturating_add(policy.after_epochs) < reference;
-            if !aged && seals <= policy.keep_seals && statements <= policy.keep_statements {
+            if !aged && !held.exceeds(policy.keep_seals, policy.keep_statements) {
                 return None;
             }
             if self.can_freeze(book) {
                 return Some(*epoch);
             }
             // What can't go doesn't drive out younger ones.
-            let (fewer_seals, fewer_statements) = weight(book);
-            seals -= fewer_seals;
-            statements -= fewer_statements;
+            let stays = Held::of(book);
+            held.seals -= stays.seals;
+            held.statements -= stays.statements;
         }
         None
+    }
+
+    /// What is in memory of epochs with seals, whether they can be frozen or not.
+    pub fn held(&self) -> Held {
+        let mut held = Held::default();
+        for more in self.epochs.values().map(|book| Held::of(book)) {
+            held.seals += more.seals;
+            held.statements += more.statements;
+        }
+        held
     }
 
     fn can_freeze(&self, book: &Book) -> bool {

@@ -2,21 +2,24 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ledger::Epoch;
 use ledger::frozen::{ArchiveFile, FrozenEpoch};
-use raft::Hold;
-use tokio::sync::oneshot;
+use raft::{Hold, Pace};
+use tokio::sync::{oneshot, watch};
 
 use super::files::{self, Names};
 use super::{Archive, Leaving, file};
 
 impl Archive {
-    /// Runs until the disk fails, for which the replica stops.
-    pub(crate) async fn run(&self) {
+    /// Runs until the disk fails, for which the replica stops. `ready_at` tells what was committed when the node
+    /// started, once that is known: until it is applied, a node has more urgent things to do.
+    pub(crate) async fn run(&self, ready_at: watch::Receiver<Option<u64>>) {
+        let _resting = Resting(self);
         loop {
             self.due.notified().await;
-            if let Err(error) = self.archive_all().await {
+            if let Err(error) = self.archive_all(&ready_at).await {
                 tracing::error!(%error, "nothing is archived any more");
                 return;
             }
@@ -24,21 +27,34 @@ impl Archive {
     }
 
     /// Archives everything that should leave memory and can.
-    async fn archive_all(&self) -> io::Result<()> {
-        loop {
-            let epoch = self.ledger.read().freezable(&self.policy);
-            match epoch {
-                Some(epoch) => self.archive(epoch).await?,
-                None => return Ok(()),
-            }
+    async fn archive_all(&self, ready_at: &watch::Receiver<Option<u64>>) -> io::Result<()> {
+        while let Some((epoch, pace)) = self.next(ready_at) {
+            self.archive(epoch, pace).await?;
         }
+        Ok(())
     }
 
-    async fn archive(&self, epoch: Epoch) -> io::Result<()> {
+    /// The next epoch to archive, and whether that can give way to everything else.
+    fn next(&self, ready_at: &watch::Receiver<Option<u64>>) -> Option<(Epoch, Pace)> {
+        let ledger = self.ledger.read();
+        let epoch = ledger.freezable(&self.limits.policy());
+        self.at_work.store(epoch.is_some(), Ordering::Release);
+        self.measure(&ledger);
+        let ready_at = *ready_at.borrow();
+        let ready = ready_at.is_some() && ledger.applied() >= ready_at;
+        let held = ledger.held();
+        let pace = match self.limits.is_full(held) || (ready && self.limits.is_late(held)) {
+            true => Pace::Beside,
+            false => Pace::Behind,
+        };
+        epoch.map(|epoch| (epoch, pace))
+    }
+
+    async fn archive(&self, epoch: Epoch, pace: Pace) -> io::Result<()> {
         let Some(lent) = self.ledger.read().share(epoch) else {
             return Ok(());
         };
-        let mut lent = raft::behind(|| lent.survey()).await;
+        let mut lent = raft::elsewhere(pace, || lent.survey()).await;
         let unchanged = {
             let ledger = self.ledger.read();
             ledger.add_leaves(&mut lent);
@@ -53,24 +69,24 @@ impl Archive {
         let lent = Arc::new(lent);
         let (files, held) = match unchanged {
             Some(unchanged) => unchanged,
-            None => self.write(&lent).await?,
+            None => self.write(&lent, pace).await?,
         };
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
         let frozen = self.let_go(Arc::clone(&lent), files).await;
         drop(held);
         tracing::debug!(%epoch, statements = lent.len(), bytes, frozen, "archived");
         // Nobody else may have the book any more: to drop it takes a while.
-        raft::behind(|| drop(lent)).await;
+        raft::elsewhere(pace, || drop(lent)).await;
         Ok(())
     }
 
     /// Writes an epoch's files, which are durable then.
-    async fn write(&self, lent: &Arc<FrozenEpoch>) -> io::Result<(Vec<ArchiveFile>, Vec<Hold>)> {
+    async fn write(&self, lent: &Arc<FrozenEpoch>, pace: Pace) -> io::Result<(Vec<ArchiveFile>, Vec<Hold>)> {
         let (lent, cluster) = (Arc::clone(lent), self.cluster);
         let met = Arc::clone(&lent);
-        let mut names = raft::behind(move || Names::meet(&met)).await;
+        let mut names = raft::elsewhere(pace, move || Names::meet(&met)).await;
         raft::aside(|| names.learn(&self.ledger));
-        let encoded = raft::behind(move || files::encode(&lent, cluster, &names)).await?;
+        let encoded = raft::elsewhere(pace, move || files::encode(&lent, cluster, &names)).await?;
         let (mut files, mut held) = (Vec::new(), Vec::new());
         for (attachment, content) in encoded {
             held.push(self.attachments.write(&attachment, content).await?);
@@ -91,5 +107,17 @@ impl Archive {
             }
         }
         answer.await.unwrap_or(false)
+    }
+}
+
+/// The archivist, as long as it runs: when it ends, nobody will make room any more, so nobody must wait for it.
+struct Resting<'a>(&'a Archive);
+
+impl Drop for Resting<'_> {
+    fn drop(&mut self) {
+        let archive = self.0;
+        let ledger = archive.ledger.read();
+        archive.at_work.store(false, Ordering::Release);
+        archive.measure(&ledger);
     }
 }

@@ -20,13 +20,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ledger::frozen::{ArchiveFile, FreezePolicy, FrozenEpoch};
+use ledger::frozen::{ArchiveFile, FrozenEpoch};
 use ledger::{ClusterId, Digest, Epoch, Ledger};
 use parking_lot::{Mutex, RwLock};
-use raft::{Attachment, Attachments, Unreadable};
-use tokio::sync::{Notify, mpsc, oneshot};
+use raft::{Attachment, Attachments, BoxFuture, Unreadable};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::actors::Fed;
+use crate::config::Archiving;
 
 /// Statements of epochs that are in memory for readers; more only if one epoch alone has more.
 const SHOWN: usize = 300_000;
@@ -35,7 +36,7 @@ const SHOWN: usize = 300_000;
 pub(crate) struct Archive {
     ledger: Arc<RwLock<Ledger>>,
     attachments: Attachments,
-    policy: FreezePolicy,
+    limits: Archiving,
     cluster: ClusterId,
     /// The actors end with the state machine, which holds the sender.
     actors: mpsc::WeakUnboundedSender<Fed>,
@@ -46,6 +47,11 @@ pub(crate) struct Archive {
     applying: AtomicBool,
     /// Something may have become fit to leave.
     due: Notify,
+    /// The archivist moves out what can go, so that there will be room.
+    at_work: AtomicBool,
+    /// There is no room for more entries before something has gone. Only while the archivist is at work; whoever changes
+    /// either holds the ledger, or has ended the archivist.
+    full: watch::Sender<bool>,
     /// An epoch that lies in files now, and leaves memory as soon as no entry is about to be applied.
     leaving: Mutex<Option<Leaving>>,
     loads: AtomicU64,
@@ -82,7 +88,7 @@ impl Archive {
     pub(crate) fn new(
         ledger: Arc<RwLock<Ledger>>,
         attachments: Attachments,
-        policy: FreezePolicy,
+        limits: Archiving,
         cluster: ClusterId,
         actors: mpsc::WeakUnboundedSender<Fed>,
         backlog: Arc<AtomicU64>,
@@ -90,13 +96,15 @@ impl Archive {
         Archive {
             ledger,
             attachments,
-            policy,
+            limits,
             cluster,
             actors,
             backlog,
             loading: tokio::sync::Mutex::default(),
             applying: AtomicBool::new(false),
             due: Notify::new(),
+            at_work: AtomicBool::new(false),
+            full: watch::Sender::new(false),
             leaving: Mutex::default(),
             loads: AtomicU64::new(0),
             thaws: AtomicU64::new(0),
@@ -137,7 +145,27 @@ impl Archive {
         self.leave(ledger);
         if certified {
             self.due.notify_one();
+            self.measure(ledger);
         }
+    }
+
+    /// Waits until there is room for more entries, if there is not.
+    pub(crate) fn room(&self) -> Option<BoxFuture<'static, ()>> {
+        if !*self.full.borrow() {
+            return None;
+        }
+        let mut full = self.full.subscribe();
+        Some(Box::pin(async move {
+            // The sender lasts as long as the machine that waits here.
+            let _ = full.wait_for(|full| !full).await;
+        }))
+    }
+
+    /// Sees whether there is room.
+    fn measure(&self, ledger: &Ledger) {
+        let full = self.at_work.load(Ordering::Acquire) && self.limits.is_full(ledger.held());
+        self.full
+            .send_if_modified(|was| std::mem::replace(was, full) != full);
     }
 
     /// Lets go of the book that waits for this, unless it has changed. No entry must be about to be applied.

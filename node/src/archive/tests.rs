@@ -13,8 +13,12 @@ use ledger::{
     Signature, Timestamp, Wh,
 };
 use parking_lot::RwLock;
+use raft::{Attachments, FileDisk};
+use tokio::sync::{mpsc, watch};
 
+use super::Archive;
 use super::files::{self, Names};
+use crate::config::Archiving;
 use crate::gateway::sign_envelope;
 
 const EAGER: FreezePolicy = FreezePolicy {
@@ -234,4 +238,76 @@ fn files_of_another_kind_or_epoch_are_refused() {
         }
     }
     drop(Arc::new(out));
+}
+
+/// Two sealed epochs that can go, with four statements and six seals or more; most of them are too many.
+const FULL: Archiving = Archiving {
+    after_epochs: 96,
+    keep_seals: 0,
+    keep_statements: 0,
+    most_seals: 2,
+    most_statements: usize::MAX,
+};
+
+/// An archive of these epochs below a directory.
+fn archive_of(
+    ledger: Ledger,
+    directory: &std::path::Path,
+) -> (Archive, mpsc::UnboundedReceiver<crate::actors::Fed>) {
+    let cluster = ledger.cluster();
+    let (fed, feed) = mpsc::unbounded_channel();
+    let archive = Archive::new(
+        Arc::new(RwLock::new(ledger)),
+        Attachments::new(Arc::new(FileDisk::new(directory))),
+        FULL,
+        cluster,
+        fed.downgrade(),
+        Arc::default(),
+    );
+    (archive, feed)
+}
+
+/// Lets others go on until there is no room.
+async fn full(archive: &Archive) -> raft::BoxFuture<'static, ()> {
+    loop {
+        if let Some(room) = archive.room() {
+            return room;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn entries_wait_until_enough_has_left_memory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(directory.path().join("archive")).expect("a directory");
+    let (_ready_at, ready) = watch::channel(Some(0));
+    let (archive, _feed) = archive_of(story().ledger, directory.path());
+    assert!(FULL.is_full(archive.ledger.read().held()));
+    archive.applied(&mut archive.ledger.write(), true);
+    assert!(archive.room().is_none(), "nobody is there to make room");
+    let waiting = async {
+        full(&archive).await.await;
+        let ledger = archive.ledger.read();
+        assert!(!FULL.is_full(ledger.held()), "{:?}", ledger.held());
+        assert!(ledger.frozen().next().is_some());
+    };
+    tokio::select! {
+        () = archive.run(ready) => panic!("the archivist ends"),
+        () = waiting => {}
+    }
+    assert!(archive.room().is_none());
+}
+
+#[tokio::test]
+async fn nobody_waits_for_an_archivist_that_has_ended() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // There is no place for its files.
+    let (_ready_at, ready) = watch::channel(Some(0));
+    let (archive, _feed) = archive_of(story().ledger, directory.path());
+    archive.applied(&mut archive.ledger.write(), true);
+    tokio::join!(archive.run(ready), async { full(&archive).await.await });
+    assert!(FULL.is_full(archive.ledger.read().held()));
+    archive.applied(&mut archive.ledger.write(), true);
+    assert!(archive.room().is_none());
 }

@@ -106,6 +106,11 @@ impl Gateway {
         }
     }
 
+    /// What was committed when the node started, once that is known.
+    pub(crate) fn ready_at(&self) -> watch::Receiver<Option<u64>> {
+        self.inner.ready_at.subscribe()
+    }
+
     /// Learns what was committed when the node started, so that it can say when it is ready.
     pub(crate) async fn learn_ready(&self) {
         loop {

@@ -31,6 +31,7 @@ pub mod replay;
 pub mod soundness;
 pub mod states;
 pub mod subject;
+pub mod upkeep;
 pub mod upstream;
 pub mod wal;
 pub mod watch;

@@ -264,8 +264,12 @@ fn cluster_text(given: Option<&Cluster>, places: &[Place], seed: u64) -> String 
     );
     let _ = writeln!(
         text,
-        "\n[archive]\nafter_epochs = {}\nkeep_seals = {}\nkeep_statements = {}",
-        archive.after_epochs, archive.keep_seals, archive.keep_statements
+        "\n[archive]\nafter_epochs = {}\nkeep_seals = {}\nkeep_statements = {}\nmost_seals = {}\nmost_statements = {}",
+        archive.after_epochs,
+        archive.keep_seals,
+        archive.keep_statements,
+        archive.most_seals,
+        archive.most_statements
     );
     let _ = writeln!(
         text,

@@ -7,6 +7,7 @@ use crc32c::{crc32c, crc32c_append};
 
 use checkers::failstop::Damaged;
 use checkers::oracle::judge::Payload;
+use checkers::upkeep;
 use checkers::wal::{self, Directory, Leader, LogId, Platter, Record, Tail};
 
 #[derive(Default)]
@@ -318,4 +319,18 @@ fn the_newest_whole_slot_says_what_was_signed() {
     assert_eq!(disk(&slot(2, 20), &torn), Some((20, 9)));
     assert_eq!(disk(&[], &slot(1, 10)), Some((10, 9)));
     assert_eq!(disk(b"SOMETHING ELSE", &[]), None);
+}
+
+#[test]
+fn a_disk_full_of_old_snapshots_is_not_kept_up() {
+    let disk = Files::default();
+    for index in 1..=4 {
+        disk.put(&format!("snapshot/{index:020}.snap"), &[1]);
+        disk.put(&format!("snapshot/{index}.draft"), &[1]);
+        disk.put(&format!("archive/{index}.snap"), &[1]);
+    }
+    assert_eq!(upkeep::look(7, &disk), None);
+    disk.put(&format!("snapshot/{:020}.snap", 5), &[1]);
+    let told = upkeep::look(7, &disk).expect("five snapshots");
+    assert!(told.contains("n7 keeps 5 snapshots"), "{told}");
 }
