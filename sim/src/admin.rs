@@ -4,6 +4,7 @@
 //! What changes the membership or a key is an action in the log, asked for through any node until it is answered. What
 //! concerns one node only, a transfer or a snapshot, is an order to that node and is given up after a few attempts.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -25,6 +26,10 @@ use checkers::history::History;
 
 /// An envelope's life, in milliseconds.
 const LIFE_MS: u64 = 600_000;
+/// A node that is none.
+const STRANGER: u64 = 99;
+/// Which of a node's keys nobody has ever used.
+const OTHER_KEY: u64 = 1_000;
 /// Attempts at an order to one node.
 const ATTEMPTS: usize = 3;
 /// How long one answer may take.
@@ -62,7 +67,7 @@ pub struct Admin {
 impl Admin {
     /// Carries out all orders.
     pub async fn work(mut self) {
-        let mut renewed = std::collections::BTreeMap::new();
+        let mut renewed = BTreeMap::new();
         for (at, order) in self.told.orders.clone() {
             let wait = at.saturating_sub(self.time.now_ms());
             tokio::time::sleep(Duration::from_millis(wait)).await;
@@ -108,19 +113,47 @@ impl Admin {
             }
             self.roster.lock().open -= 1;
         }
-        // A key that was taken away is nobody's any more, however long ago that was.
-        for (node, times) in renewed {
-            let old = self.rng.below(times);
-            let action = Action::RegisterNode {
-                node,
-                key: public(&node_key(self.told.seed, node, old)),
-                peer: None,
-            };
-            if self.say(action, "a key that was taken away came back").await {
-                let what = format!("a key of n{node} that was taken away came back");
+        for (action, what) in self.wrong_orders(renewed) {
+            if self.say(action, "an order that had to be refused").await {
                 self.history.lock().oddities.push((self.time.now_ms(), what));
             }
         }
+    }
+
+    /// Orders that must be refused, and what it means if one is not. `renewed` says how often nodes got another key.
+    fn wrong_orders(&mut self, renewed: BTreeMap<u64, u64>) -> Vec<(Action, String)> {
+        let (members, left) = {
+            let roster = self.roster.lock();
+            let left: Vec<u64> = roster.left.iter().copied().collect();
+            (roster.members.iter().copied().collect::<Vec<u64>>(), left)
+        };
+        let seed = self.told.seed;
+        let registers = |node, key| Action::RegisterNode {
+            node,
+            key: public(&key),
+            peer: None,
+        };
+        let mut wrong = Vec::new();
+        for (&node, &times) in &renewed {
+            // However long ago it was taken away.
+            let old = node_key(seed, node, self.rng.below(times));
+            let what = format!("a key of n{node} that was taken away came back");
+            wrong.push((registers(node, old), what));
+        }
+        if let Some(&node) = left.first() {
+            let what = format!("n{node}, which was removed for good, came back");
+            wrong.push((registers(node, node_key(seed, node, OTHER_KEY)), what));
+        }
+        let first_keys = members.iter().filter(|node| !renewed.contains_key(node));
+        if let [node, .., other] = first_keys.copied().collect::<Vec<u64>>()[..] {
+            let what = format!("n{node} got the key of n{other}");
+            wrong.push((registers(node, node_key(seed, other, 0)), what));
+        }
+        let what = "a node that nobody registered got a vote".to_owned();
+        wrong.push((Action::PromoteNode { node: STRANGER }, what));
+        let what = "a node that nobody registered was removed".to_owned();
+        wrong.push((Action::RevokeNode { node: STRANGER }, what));
+        wrong
     }
 
     fn count(&self, what: &'static str) {
