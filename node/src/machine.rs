@@ -206,7 +206,7 @@ impl StateMachine for Machine {
         let captured = ledger.capture();
         let files = ledger.frozen().flat_map(|(_, files)| files);
         Capture {
-            encode: Box::new(move || captured.encode().into_iter().map(Bytes::from).collect()),
+            encode: Box::new(move |give| captured.encode(&mut |piece| give(Bytes::from(piece)))),
             attachments: files.map(attachment).collect(),
         }
     }

@@ -22,7 +22,7 @@ use crate::config::SnapshotPolicy;
 use crate::error::{Fault, FaultKind};
 use crate::fault::Faults;
 use crate::machine::{Capture, Committed, Payload, StateMachine};
-use crate::runtime::{Pace, aside, elsewhere};
+use crate::runtime::{Pace, Pieces, aside};
 use crate::snapshot::{Draft, Shelf, SnapshotFile};
 use crate::types::{Entry, LogId, PeerAddr, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 
@@ -356,7 +356,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let Some((capture, held)) = capture else {
             return Err(io::Error::other("a snapshot is built once"));
         };
-        let body = elsewhere(self.pace, capture.encode).await;
+        let body = Pieces::of(self.pace, capture.encode);
         if planted!("snapshot-index-ahead") {
             // Encoding takes a moment, during which the machine goes on.
             tokio::time::sleep(std::time::Duration::from_millis(3)).await;

@@ -69,7 +69,7 @@ pub use config::{Config, LogPolicy, SnapshotPolicy, Timing};
 pub use disk::{Disk, DiskFile, DiskLock, DiskWork, FileDisk};
 pub use error::{CallError, ChangeError, Fault, FaultKind, ProposeError, ReadError, StartError, WaitError};
 pub use futures::future::BoxFuture;
-pub use machine::{Capture, Committed, Payload, RestoreError, StateMachine};
+pub use machine::{Capture, Committed, Encode, Payload, RestoreError, StateMachine};
 pub use network::{BoxStream, Listener, Network, Stream, TcpNetwork};
 pub use replica::Replica;
 pub use runtime::{Pace, aside, elsewhere};

@@ -34,12 +34,15 @@ pub enum Payload {
     Membership(Vec<BTreeSet<u64>>),
 }
 
+/// Hands the bytes of a state, piece by piece, to whoever wants them.
+pub type Encode = dyn FnOnce(&mut dyn FnMut(Bytes)) + Send;
+
 /// A state captured at one log index, still to be encoded.
 pub struct Capture {
     /// Called away from the machine, while apply goes on; so it must own what it needs (a clone of persistent maps,
     /// or bytes already made).
-    /// It returns the state's bytes in pieces.
-    pub encode: Box<dyn FnOnce() -> Vec<Bytes> + Send>,
+    /// It gives the state's bytes piece by piece to the function that it is handed, and may have to wait there.
+    pub encode: Box<Encode>,
     /// The files that the state refers to, all of them durable.
     pub attachments: Vec<Attachment>,
 }
@@ -48,7 +51,7 @@ impl Capture {
     /// A capture that refers to no files.
     pub fn new(encode: impl FnOnce() -> Bytes + Send + 'static) -> Capture {
         Capture {
-            encode: Box::new(|| vec![encode()]),
+            encode: Box::new(|give| give(encode())),
             attachments: Vec::new(),
         }
     }

@@ -30,6 +30,7 @@ use crc32c::{crc32c, crc32c_append};
 use crate::attachments::{Attachment, Attachments};
 use crate::codec::{self, Reader};
 use crate::disk::{Disk, DiskFile};
+use crate::runtime::Pieces;
 use crate::types::SnapshotMeta;
 
 const DIR: &str = "snapshot";
@@ -81,13 +82,14 @@ impl SnapshotFile {
 /// A snapshot being written under a temporary name.
 pub(crate) struct Draft {
     path: String,
-    body_bytes: u64,
-    body_crc: u32,
+    /// Length and checksum that the body is to have, if they are known beforehand.
+    announced: Option<(u64, u32)>,
     body_at: u64,
     written: u64,
     unsynced: usize,
     crc: u32,
     meta: SnapshotMeta,
+    encoded_meta: Vec<u8>,
     attachments: Arc<[Attachment]>,
     file: Arc<dyn DiskFile>,
 }
@@ -99,7 +101,7 @@ impl Draft {
     /// What the disk says; `InvalidData` beyond the length announced.
     pub(crate) async fn write(&mut self, piece: Bytes) -> io::Result<()> {
         let end = self.written + piece.len() as u64;
-        if end > self.body_bytes {
+        if self.announced.is_some_and(|(bytes, _)| end > bytes) {
             return Err(bad(&self.path, "more bytes than announced"));
         }
         self.crc = crc32c_append(self.crc, &piece);
@@ -212,7 +214,7 @@ impl Shelf {
         ))
     }
 
-    /// Begins a snapshot whose length and checksum are known.
+    /// Begins a snapshot. Where its length and checksum are known they are `announced`, and hold it to them.
     ///
     /// # Errors
     /// What the disk says.
@@ -220,39 +222,40 @@ impl Shelf {
         &self,
         meta: SnapshotMeta,
         attachments: Arc<[Attachment]>,
-        body_bytes: u64,
-        body_crc: u32,
+        announced: Option<(u64, u32)>,
     ) -> io::Result<Draft> {
         let number = self.drafts.fetch_add(1, Ordering::Relaxed);
         let path = format!("{DIR}/{number}.draft");
-        let encoded = codec::encode_postcard(&(&meta, &*attachments));
-        let meta_bytes = u32::try_from(encoded.len()).map_err(io::Error::other)?;
-        let mut head = BytesMut::with_capacity(HEAD_BYTES + encoded.len());
-        head.put_slice(MAGIC);
-        head.put_slice(&self.cluster);
-        head.put_u64(self.node);
-        head.put_u32(meta_bytes);
-        head.put_u64(body_bytes);
-        head.put_u32(body_crc);
-        head.put_u32(crc32c_append(crc32c(&head), &encoded));
-        head.put_slice(&encoded);
-
+        let encoded_meta = codec::encode_postcard(&(&meta, &*attachments)).to_vec();
         let file = self.disk.open(&path, true).await?;
         file.truncate(0).await?;
-        let body_at = head.len() as u64;
-        file.write_at(0, head.freeze()).await?;
         Ok(Draft {
             path,
-            body_bytes,
-            body_crc,
-            body_at,
+            announced,
+            body_at: (HEAD_BYTES + encoded_meta.len()) as u64,
             written: 0,
             unsynced: 0,
             crc: 0,
             meta,
+            encoded_meta,
             attachments,
             file,
         })
+    }
+
+    /// What stands before the body.
+    fn head(&self, draft: &Draft) -> io::Result<Bytes> {
+        let meta = &draft.encoded_meta;
+        let mut head = BytesMut::with_capacity(HEAD_BYTES + meta.len());
+        head.put_slice(MAGIC);
+        head.put_slice(&self.cluster);
+        head.put_u64(self.node);
+        head.put_u32(u32::try_from(meta.len()).map_err(io::Error::other)?);
+        head.put_u64(draft.written);
+        head.put_u32(draft.crc);
+        head.put_u32(crc32c_append(crc32c(&head), meta));
+        head.put_slice(meta);
+        Ok(head.freeze())
     }
 
     /// Removes a draft that will not be finished. It is only space: what stays behind goes at the next opening.
@@ -268,9 +271,13 @@ impl Shelf {
     /// What the disk says; `InvalidData` if the bytes are not those announced.
     pub(crate) async fn finish(&self, draft: Draft) -> io::Result<(SnapshotMeta, SnapshotFile)> {
         let index = draft.meta.last_log_id.map(|last| last.index());
-        if draft.written != draft.body_bytes || draft.crc != draft.body_crc {
+        if draft
+            .announced
+            .is_some_and(|announced| announced != (draft.written, draft.crc))
+        {
             return Err(bad(&draft.path, "the bytes are not those announced"));
         }
+        draft.file.write_at(0, self.head(&draft)?).await?;
         if !planted!("purge-before-snapshot-durable") {
             draft.file.sync().await?;
         }
@@ -283,29 +290,18 @@ impl Shelf {
                 self.disk.remove(&format!("{DIR}/{name}")).await?;
             }
         }
-        let Draft {
-            body_bytes,
-            body_crc,
-            body_at,
-            meta,
-            attachments,
-            file,
-            ..
-        } = draft;
-        Ok((
-            meta,
-            SnapshotFile {
-                path,
-                body_bytes,
-                body_crc,
-                attachments,
-                body_at,
-                file,
-            },
-        ))
+        let body = SnapshotFile {
+            path,
+            body_bytes: draft.written,
+            body_crc: draft.crc,
+            attachments: draft.attachments,
+            body_at: draft.body_at,
+            file: draft.file,
+        };
+        Ok((draft.meta, body))
     }
 
-    /// Writes pieces in memory as a snapshot.
+    /// Writes a snapshot while it is made.
     ///
     /// # Errors
     /// What the disk says.
@@ -313,12 +309,10 @@ impl Shelf {
         &self,
         meta: SnapshotMeta,
         attachments: Vec<Attachment>,
-        body: Vec<Bytes>,
+        mut body: Pieces,
     ) -> io::Result<(SnapshotMeta, SnapshotFile)> {
-        let bytes = body.iter().map(|piece| piece.len() as u64).sum();
-        let crc = body.iter().fold(0, |crc, piece| crc32c_append(crc, piece));
-        let mut draft = self.begin(meta, attachments.into(), bytes, crc).await?;
-        for mut rest in body {
+        let mut draft = self.begin(meta, attachments.into(), None).await?;
+        while let Some(mut rest) = body.next().await {
             while !rest.is_empty() {
                 draft.write(rest.split_to(rest.len().min(PIECE))).await?;
             }

@@ -186,7 +186,8 @@ impl Common {
         let _ = writeln!(
             text,
             "[log]\nsnapshot_after_entries = {}\nkeep_entries = {}\nsegment_bytes = {}\n\
-             [archive]\nafter_epochs = {}\nkeep_seals = {}\nmost_seals = {}",
+             [archive]\nafter_epochs = {}\nkeep_seals = {}\nmost_seals = {}\n\
+             [timing]\nrequest_ms = {}",
             rng.pick(&[100, 400, 10_000]),
             rng.pick(&[20, 200]),
             1 << 20,
@@ -195,6 +196,8 @@ impl Common {
             rng.pick(&[0, 20, 100_000]),
             // And entries wait for that.
             rng.pick(&[0, 30, 750_000]),
+            // A node that soon gives up must say what it can't know.
+            rng.pick(&[1_000, 10_000]),
         );
         let cluster = Cluster::parse("the simulated cluster", &text).map_err(|e| e.to_string())?;
         let genesis = Genesis {

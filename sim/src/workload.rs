@@ -17,6 +17,7 @@ mod crowd;
 mod mix;
 mod questions;
 pub mod roster;
+mod tardy;
 mod trade;
 mod week;
 mod work;
@@ -47,7 +48,7 @@ const EPOCH_EVERY_MS: u64 = 2_000;
 const ROOT: &str = "eaf_generic_balancegroup";
 /// Epochs back that clients still report for.
 const LATE_EPOCHS: u64 = 3;
-/// `timing.request_ms` of the simulated cluster (the default), and a little for what is on its way.
+/// The longest `timing.request_ms` of a simulated cluster (the default), and a little for what is on its way.
 const PATIENCE: Duration = Duration::from_secs(12);
 
 /// How many may settle at once in the name of one client.
@@ -111,6 +112,7 @@ pub async fn run(
         community.add_week();
     }
     let community = Arc::new(community);
+    let auditor = hex::encode(gateway.verifying_key().to_bytes());
     let client = |name: &str| Client {
         name: name.to_owned(),
         rng: Rng::fork(options.seed, &format!("client {name}")),
@@ -125,6 +127,7 @@ pub async fn run(
         distrusted: options.distrusted.clone(),
         community: Arc::clone(&community),
         history: Arc::clone(&history),
+        auditor: auditor.clone(),
         made: 0,
     };
     let phase = |what: &str| history.lock().phase = what.to_owned();

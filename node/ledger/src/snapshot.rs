@@ -33,7 +33,7 @@ use crate::roster::{Roster, roster_id};
 use crate::statement::Label;
 use crate::stored::Stored;
 use crate::units::Epoch;
-use sha2::Digest as _;
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -79,9 +79,9 @@ pub struct Captured {
 }
 
 impl Captured {
-    /// The bytes of the snapshot, in pieces.
-    pub fn encode(self) -> Vec<Vec<u8>> {
-        let mut out = Pieces::default();
+    /// Gives the bytes of the snapshot, piece by piece.
+    pub fn encode(self, give: &mut dyn FnMut(Vec<u8>)) {
+        let mut out = Pieces::new(give);
         out.append(self.out.into_bytes());
         let (assets, links) = self.assets;
         out.next().count(assets.len());
@@ -108,7 +108,7 @@ impl Captured {
             encode_book(book, &mut out);
         }
         out.append(self.behind);
-        out.finish()
+        out.finish();
     }
 }
 
@@ -117,13 +117,21 @@ const PIECE: usize = 1 << 20;
 
 /// Canonical bytes in pieces, none of which is moved once it is large: whoever encodes a snapshot gives way to all others,
 /// and an allocator that moves tens of megabytes holds a lock meanwhile for which those would wait.
-#[derive(Default)]
-struct Pieces {
-    full: Vec<Vec<u8>>,
+struct Pieces<'a> {
+    give: &'a mut dyn FnMut(Vec<u8>),
+    hash: Sha256,
     open: Encoder,
 }
 
-impl Pieces {
+impl<'a> Pieces<'a> {
+    fn new(give: &'a mut dyn FnMut(Vec<u8>)) -> Pieces<'a> {
+        Pieces {
+            give,
+            hash: hasher("snapshot"),
+            open: Encoder::new(),
+        }
+    }
+
     /// Takes what comes next, which should be small.
     fn next(&mut self) -> &mut Encoder {
         if self.open.as_bytes().len() >= PIECE {
@@ -135,23 +143,25 @@ impl Pieces {
     /// Appends bytes as they are.
     fn append(&mut self, bytes: Vec<u8>) {
         self.cut(Encoder::new());
-        self.full.push(bytes);
+        self.give(bytes);
     }
 
     fn cut(&mut self, next: Encoder) {
         let full = std::mem::replace(&mut self.open, next).into_bytes();
         if !full.is_empty() {
-            self.full.push(full);
+            self.give(full);
         }
     }
 
-    /// All pieces, and the checksum of them.
-    fn finish(mut self) -> Vec<Vec<u8>> {
+    fn give(&mut self, piece: Vec<u8>) {
+        self.hash.update(&piece);
+        (self.give)(piece);
+    }
+
+    /// The rest, and the checksum of all.
+    fn finish(mut self) {
         self.cut(Encoder::new());
-        let mut hash = hasher("snapshot");
-        self.full.iter().for_each(|piece| hash.update(piece));
-        self.full.push(finish(hash).0.to_vec());
-        self.full
+        (self.give)(finish(self.hash).0.to_vec());
     }
 }
 
@@ -176,7 +186,9 @@ impl Ledger {
 
     /// The whole state as bytes.
     pub fn snapshot(&self) -> Vec<u8> {
-        self.capture().encode().concat()
+        let mut bytes = Vec::new();
+        self.capture().encode(&mut |piece| bytes.extend(piece));
+        bytes
     }
 
     /// The state at this moment, still to be encoded: assets, contracts and books are shared, not copied.
@@ -417,7 +429,7 @@ fn decode_contracts(ledger: &mut Ledger, from: &mut Decoder<'_>) -> Result<(), S
     Ok(())
 }
 
-fn encode_book(book: &Book, out: &mut Pieces) {
+fn encode_book(book: &Book, out: &mut Pieces<'_>) {
     let late = |stored: &Stored| planted!("snapshot-without-late") && book.is_late(stored);
     let statements = || book.statements.iter().filter(|stored| !late(stored));
     out.next().count(statements().count());
@@ -532,7 +544,9 @@ mod tests {
 
     #[test]
     fn pieces_are_the_bytes_in_order_and_none_outgrows_its_room() {
-        let (mut pieces, mut whole) = (Pieces::default(), Encoder::new());
+        let (mut encoded, mut whole) = (Vec::new(), Encoder::new());
+        let mut give = |piece| encoded.push(piece);
+        let mut pieces = Pieces::new(&mut give);
         for n in 0..400_000 {
             pieces.next().uint(n);
             whole.uint(n);
@@ -541,7 +555,7 @@ mod tests {
                 whole.raw(&[7; 5]);
             }
         }
-        let encoded = pieces.finish();
+        pieces.finish();
         assert!(encoded.len() > 3, "{} pieces", encoded.len());
         let longest = encoded.iter().map(Vec::capacity).max();
         assert!(longest.is_some_and(|longest| longest < 2 * PIECE), "{longest:?}");

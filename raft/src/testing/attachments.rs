@@ -88,7 +88,7 @@ impl StateMachine for Mover {
         let state = self.state.lock();
         let body = crate::codec::encode_postcard(&(&state.open, &state.files));
         Capture {
-            encode: Box::new(move || vec![body]),
+            encode: Box::new(move |give| give(body)),
             attachments: state.files.clone(),
         }
     }

@@ -108,7 +108,10 @@ where
             Ok(received) => received,
             Err(error) => return refuse(frames, error).await,
         };
-    let mut draft = match shelf.begin(meta.clone(), attachments.into(), bytes, crc).await {
+    let mut draft = match shelf
+        .begin(meta.clone(), attachments.into(), Some((bytes, crc)))
+        .await
+    {
         Ok(draft) => draft,
         Err(error) => return refuse(frames, error).await,
     };

@@ -37,6 +37,8 @@ pub(super) struct Client {
     pub(super) distrusted: BTreeSet<u64>,
     pub(super) community: Arc<Community>,
     pub(super) history: Arc<Mutex<History>>,
+    /// Whoever holds the gateways' key is an auditor too: this is it.
+    pub(super) auditor: String,
     pub(super) made: u64,
 }
 

@@ -30,6 +30,8 @@ pub struct Mix {
     pub crowd: u64,
     /// Settlements that are read as soon as they are acknowledged, by a node that is read from all the time.
     pub chase: u64,
+    /// Values that come just after their epoch was sealed, while it is archived.
+    pub tardy: u64,
 }
 
 impl Default for Mix {
@@ -46,6 +48,7 @@ impl Default for Mix {
             approve: 4,
             crowd: 3,
             chase: 0,
+            tardy: 0,
         }
     }
 }
@@ -65,11 +68,12 @@ impl Mix {
             approve: 0,
             crowd: 0,
             chase: 0,
+            tardy: 0,
         }
     }
 
     /// What clients do in the runs of a seed: the usual, and in one run of ten large batches, in another of ten the
-    /// community week as well, in half of them what is settled is chased.
+    /// community week as well, in half of them what is settled is chased, in two of ten some come late.
     pub fn of_seed(seed: u64) -> Self {
         let rng = &mut Rng::fork(seed, "mix");
         let mut mix = Mix::default();
@@ -77,13 +81,14 @@ impl Mix {
             0 => mix.large = 1,
             1 => mix.week = 4,
             2..7 => mix.chase = 4,
+            7..9 => mix.tardy = 4,
             _ => {}
         }
         mix
     }
 
     /// The weights by their names.
-    pub fn weights(&self) -> [(&'static str, u64); 11] {
+    pub fn weights(&self) -> [(&'static str, u64); 12] {
         [
             ("settle", self.settle),
             ("seal", self.seal),
@@ -96,6 +101,7 @@ impl Mix {
             ("approve", self.approve),
             ("crowd", self.crowd),
             ("chase", self.chase),
+            ("tardy", self.tardy),
         ]
     }
 

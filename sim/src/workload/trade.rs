@@ -86,16 +86,17 @@ impl Client {
     }
 
     /// An admin, who here is whoever holds the gateways' key, says anew who must approve: nobody, the auditor, someone who never
-    /// does, or more than there are, which must be refused.
+    /// does, both, or more than there are, which must be refused.
     async fn set_audit_rule(&mut self) {
         let community = Arc::clone(&self.community);
         let Some(asset) = community.audited.first() else {
             return;
         };
-        let body = match self.rng.below(6) {
+        let body = match self.rng.below(7) {
             0 => json!({"assetId": asset, "approvals": 0}),
             1 => json!({"assetId": asset, "approvals": 1, "auditors": [IDLE_AUDITOR]}),
             2 => json!({"assetId": asset, "approvals": 2}),
+            3 => json!({"assetId": asset, "approvals": 2, "auditors": [self.auditor, IDLE_AUDITOR]}),
             _ => json!({"assetId": asset, "approvals": 1}),
         };
         self.operate("audit.setRule", body, Vec::new()).await;

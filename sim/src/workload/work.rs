@@ -1,5 +1,6 @@
 //! What clients do all day: settle, seal, correct and read. How they trade is in [`super::trade`], how many of them
-//! settle at once in [`super::crowd`], how what was settled is read back at once in [`super::chase`].
+//! settle at once in [`super::crowd`], how what was settled is read back at once in [`super::chase`],
+//! what comes just after its epoch was sealed in [`super::tardy`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +53,7 @@ impl Client {
                 "approve" => self.approve().await,
                 "crowd" => self.settle_in_a_crowd().await,
                 "chase" => self.chase().await,
+                "tardy" => self.come_late().await,
                 _ => self.settle().await,
             }
         }
