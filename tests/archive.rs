@@ -11,7 +11,7 @@ use common::{Cluster, Plan, eventually, gridseal};
 use serde_json::{Value, json};
 
 const OPTIONS: &str = "[log]\nsnapshot_after_entries = 40\nkeep_entries = 5\nsegment_bytes = 65536\n\
-                       [archive]\nafter_epochs = 2\nkeep_seals = 8\n";
+                       [archive]\nafter_epochs = 2\nkeep_seals = 8\nmost_seals = 12\n";
 const SOON: Duration = Duration::from_secs(60);
 
 fn write(cluster: &Cluster, action: &str, body: &Value, key: &str) -> Value {

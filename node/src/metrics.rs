@@ -88,6 +88,7 @@ struct Gauges {
     archived_bytes: Number,
     archive_loads: Number,
     archive_thaws: Number,
+    archive_waits: Number,
     archive_damaged: Number,
     archive_mended: Number,
 }
@@ -180,6 +181,11 @@ impl Metrics {
                 &gauges.archive_thaws,
             ),
             (
+                "archive_waits",
+                "Batches of entries that waited until epochs had left memory since the start",
+                &gauges.archive_waits,
+            ),
+            (
                 "archive_damaged_files",
                 "Files of the archive that are damaged or gone, and that no other node has given yet",
                 &gauges.archive_damaged,
@@ -245,6 +251,7 @@ impl Metrics {
         gauges.archived_bytes.set(archive.bytes);
         gauges.archive_loads.set(archive.loads);
         gauges.archive_thaws.set(archive.thaws);
+        gauges.archive_waits.set(archive.waits);
         gauges.archive_damaged.set(archive.damaged);
         gauges.archive_mended.set(archive.mended);
         let ledger = backend.ledger().read();

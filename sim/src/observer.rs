@@ -153,6 +153,7 @@ impl Observer {
             ("an epoch archived", now.epochs, before.epochs),
             ("an archived epoch read", now.loads, before.loads),
             ("an archived epoch thawed", now.thaws, before.thaws),
+            ("entries waited for the archive", now.waits, before.waits),
         ] {
             self.watch.count(state, now.saturating_sub(before));
         }

@@ -56,6 +56,7 @@ pub(crate) struct Archive {
     leaving: Mutex<Option<Leaving>>,
     loads: AtomicU64,
     thaws: AtomicU64,
+    waits: AtomicU64,
 }
 
 /// A book on its way out of memory.
@@ -77,6 +78,8 @@ pub struct ArchiveStatus {
     pub loads: u64,
     /// Epochs that came back into memory for good, since the start.
     pub thaws: u64,
+    /// Batches of entries that waited until epochs had left memory, since the start.
+    pub waits: u64,
     /// Files that are damaged or gone, and that no other node has given yet.
     pub damaged: u64,
     /// Files that were fetched again from another node, since the start.
@@ -108,6 +111,7 @@ impl Archive {
             leaving: Mutex::default(),
             loads: AtomicU64::new(0),
             thaws: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
         }
     }
 
@@ -125,6 +129,7 @@ impl Archive {
             mended,
             loads: self.loads.load(Ordering::Relaxed),
             thaws: self.thaws.load(Ordering::Relaxed),
+            waits: self.waits.load(Ordering::Relaxed),
             ..ArchiveStatus::default()
         };
         for (_, files) in ledger.frozen() {
@@ -154,6 +159,7 @@ impl Archive {
         if !*self.full.borrow() {
             return None;
         }
+        self.waits.fetch_add(1, Ordering::Relaxed);
         let mut full = self.full.subscribe();
         Some(Box::pin(async move {
             // The sender lasts as long as the machine that waits here.

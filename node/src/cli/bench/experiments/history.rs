@@ -2,7 +2,7 @@
 //!
 //! Each meter reports a hundred times an epoch, so that history grows; the next epoch begins while one is sealed. First as
 //! fast as it goes, when an acknowledgement waits for those before it, then at an even rate that the cluster can stand: how long
-//! acknowledgements wait for sealing, archiving and snapshots.
+//! acknowledgements wait for sealing, archiving and snapshots. Nobody is killed meanwhile, so an election would be a false one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -46,6 +46,7 @@ pub(super) async fn run(dir: &Path, settlements: u64) -> Result<Finding, Failure
     let mut cluster = Cluster::start(dir).await?;
     let population = Arc::new(Population::grid(METERS, 0));
     prepare(&cluster.client, &population).await?;
+    let before = term(&cluster).await?;
     let sealer = Sealer::start(Arc::clone(&cluster.client));
     let tempo = Tempo::default();
     let mut load = Load::start(Plan {
@@ -82,6 +83,7 @@ pub(super) async fn run(dir: &Path, settlements: u64) -> Result<Finding, Failure
         () = sleep(EVENLY) => {}
         failure = load.failed() => return Err(failure),
     }
+    let elections = term(&cluster).await? - before;
     let seals = sealer.stop().await?;
     load.expect_silence();
     let killed = Instant::now();
@@ -115,14 +117,14 @@ pub(super) async fn run(dir: &Path, settlements: u64) -> Result<Finding, Failure
     };
     Ok(Finding {
         json: json!({"settlements": sent.settlements(), "epochs_sealed": seals.epochs.len(), "looks": looks,
-            "restart_s": restart.as_secs_f64(), "rss_after_restart_bytes": rss, "peak_rss_after_restart_bytes": peak,
+            "elections": elections, "restart_s": restart.as_secs_f64(), "rss_after_restart_bytes": rss, "peak_rss_after_restart_bytes": peak,
             "ack_p50_us": ack_p50, "ack_p99_us": ack_p99, "ack_p999_us": ack_p999, "ack_most_us": ack_most,
             "even_rate": even_rate.round(), "even_ack_p50_us": even_p50, "even_ack_p99_us": even_p99,
             "even_ack_p999_us": even_p999, "even_ack_most_us": even_most,
             "old_read_p50_us": p50, "old_read_most_us": most, "compared": checked.compared}),
         text: format!(
             "{} settlements, {} epochs sealed; at {} a second acknowledged in {} (p50 / p99 / p99.9 / most), evenly at {} in {}; \
-             ready {:.1} s after kill -9 of all, then {} MiB resident; a balance of \
+             {elections} elections; ready {:.1} s after kill -9 of all, then {} MiB resident; a balance of \
              an old epoch is read in {:.1} / {:.1} ms (p50 / most); {} statements compared",
             thousands(sent.settlements().into()),
             seals.epochs.len(),
@@ -137,6 +139,15 @@ pub(super) async fn run(dir: &Path, settlements: u64) -> Result<Finding, Failure
             thousands(checked.compared.into())
         ),
     })
+}
+
+/// The newest term that a node knows: each election begins one.
+async fn term(cluster: &Cluster) -> Result<u64, Failure> {
+    let mut newest = 0;
+    for node in 0..cluster.client.len() {
+        newest = newest.max(cluster.status(node).await?["term"].as_u64().unwrap_or(0));
+    }
+    Ok(newest)
 }
 
 /// How long acknowledgements between two moments took, in microseconds: p50, p99, p99.9 and most.
