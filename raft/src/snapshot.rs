@@ -285,10 +285,16 @@ impl Shelf {
         self.disk.rename(&draft.path, &path).await?;
         self.disk.sync_dir(DIR).await?;
 
+        let mut removed = false;
         for name in self.disk.list(DIR).await? {
             if covered(&name).is_some_and(|older| older < index) && !planted!("old-snapshots-kept") {
                 self.disk.remove(&format!("{DIR}/{name}")).await?;
+                removed = true;
             }
+        }
+        if removed {
+            // Or a node whose power fails again and again gets them all back.
+            self.disk.sync_dir(DIR).await?;
         }
         let body = SnapshotFile {
             path,
