@@ -22,8 +22,8 @@ use crate::config::SnapshotPolicy;
 use crate::error::{Fault, FaultKind};
 use crate::fault::Faults;
 use crate::machine::{Capture, Committed, Payload, StateMachine};
-use crate::runtime::{Pace, Pieces, aside};
 use crate::snapshot::{Draft, Shelf, SnapshotFile};
+use crate::threads::{Pace, Pieces, aside};
 use crate::types::{Entry, LogId, PeerAddr, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// A batch of this many payload bytes is applied aside: it takes longer than going there.

@@ -60,6 +60,7 @@ mod snapshot;
 mod status;
 #[cfg(test)]
 mod testing;
+mod threads;
 mod transport;
 mod types;
 mod wal;
@@ -72,7 +73,7 @@ pub use futures::future::BoxFuture;
 pub use machine::{Capture, Committed, Encode, Payload, RestoreError, StateMachine};
 pub use network::{BoxStream, Listener, Network, Stream, TcpNetwork};
 pub use replica::Replica;
-pub use runtime::{Pace, aside, elsewhere};
 pub use service::{NoService, Service};
 pub use status::{Role, Status};
+pub use threads::{Pace, aside, elsewhere};
 pub use types::PeerAddr;

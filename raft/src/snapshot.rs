@@ -30,7 +30,7 @@ use crc32c::{crc32c, crc32c_append};
 use crate::attachments::{Attachment, Attachments};
 use crate::codec::{self, Reader};
 use crate::disk::{Disk, DiskFile};
-use crate::runtime::Pieces;
+use crate::threads::Pieces;
 use crate::types::SnapshotMeta;
 
 const DIR: &str = "snapshot";
@@ -160,7 +160,19 @@ impl Shelf {
             return Ok((shelf, None));
         };
         let found = shelf.read_head(&path(newest)).await?;
+        // A power cut brings back what had gone. The next snapshot's sync makes it final.
+        shelf.remove_before(newest).await?;
         Ok((shelf, Some(found)))
+    }
+
+    /// Removes the snapshots that the one up to this index stands for.
+    async fn remove_before(&self, index: Option<u64>) -> io::Result<()> {
+        for name in self.disk.list(DIR).await? {
+            if covered(&name).is_some_and(|older| older < index) && !planted!("old-snapshots-kept") {
+                self.disk.remove(&format!("{DIR}/{name}")).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn read_head(&self, path: &str) -> io::Result<(SnapshotMeta, SnapshotFile)> {
@@ -285,17 +297,7 @@ impl Shelf {
         self.disk.rename(&draft.path, &path).await?;
         self.disk.sync_dir(DIR).await?;
 
-        let mut removed = false;
-        for name in self.disk.list(DIR).await? {
-            if covered(&name).is_some_and(|older| older < index) && !planted!("old-snapshots-kept") {
-                self.disk.remove(&format!("{DIR}/{name}")).await?;
-                removed = true;
-            }
-        }
-        if removed {
-            // Or a node whose power fails again and again gets them all back.
-            self.disk.sync_dir(DIR).await?;
-        }
+        self.remove_before(index).await?;
         let body = SnapshotFile {
             path,
             body_bytes: draft.written,

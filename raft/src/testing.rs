@@ -6,6 +6,7 @@ mod disk;
 mod log_faults;
 mod network;
 mod replica_faults;
+mod snapshots;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

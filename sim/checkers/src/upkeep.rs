@@ -2,9 +2,9 @@
 
 use super::wal::Platter;
 
-/// Snapshots that may lie on a disk at once: the newest, the one that it replaces, and what crashes between a rename and
-/// the removal of the one before have left since.
-const SNAPSHOTS: usize = 4;
+/// Snapshots that may lie on a disk at once: the newest, the one that it replaces, whose removal need not be durable yet, and
+/// one that was still being built when a newer one was received.
+const SNAPSHOTS: usize = 3;
 
 /// Looks at a node's disk, at any moment.
 pub fn look(node: u64, platter: &dyn Platter) -> Option<String> {
