@@ -113,7 +113,7 @@ impl Admin {
             }
             self.roster.lock().open -= 1;
         }
-        for (action, what) in self.wrong_orders(renewed) {
+        for (action, what) in self.wrong_orders(&renewed) {
             if self.say(action, "an order that had to be refused").await {
                 self.history.lock().oddities.push((self.time.now_ms(), what));
             }
@@ -121,11 +121,12 @@ impl Admin {
     }
 
     /// Orders that must be refused, and what it means if one is not. `renewed` says how often nodes got another key.
-    fn wrong_orders(&mut self, renewed: BTreeMap<u64, u64>) -> Vec<(Action, String)> {
-        let (members, left) = {
+    fn wrong_orders(&mut self, renewed: &BTreeMap<u64, u64>) -> Vec<(Action, String)> {
+        let (first_keys, left) = {
             let roster = self.roster.lock();
-            let left: Vec<u64> = roster.left.iter().copied().collect();
-            (roster.members.iter().copied().collect::<Vec<u64>>(), left)
+            let members = roster.members.iter().copied();
+            let first_keys: Vec<u64> = members.filter(|node| !renewed.contains_key(node)).collect();
+            (first_keys, roster.left.first().copied())
         };
         let seed = self.told.seed;
         let registers = |node, key| Action::RegisterNode {
@@ -134,18 +135,17 @@ impl Admin {
             peer: None,
         };
         let mut wrong = Vec::new();
-        for (&node, &times) in &renewed {
+        for (&node, &times) in renewed {
             // However long ago it was taken away.
             let old = node_key(seed, node, self.rng.below(times));
             let what = format!("a key of n{node} that was taken away came back");
             wrong.push((registers(node, old), what));
         }
-        if let Some(&node) = left.first() {
+        if let Some(node) = left {
             let what = format!("n{node}, which was removed for good, came back");
             wrong.push((registers(node, node_key(seed, node, OTHER_KEY)), what));
         }
-        let first_keys = members.iter().filter(|node| !renewed.contains_key(node));
-        if let [node, .., other] = first_keys.copied().collect::<Vec<u64>>()[..] {
+        if let [node, .., other] = first_keys[..] {
             let what = format!("n{node} got the key of n{other}");
             wrong.push((registers(node, node_key(seed, other, 0)), what));
         }

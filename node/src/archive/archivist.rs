@@ -35,7 +35,7 @@ impl Archive {
     }
 
     /// The next epoch to archive, and whether that can give way to everything else.
-    fn next(&self, ready_at: &watch::Receiver<Option<u64>>) -> Option<(Epoch, Pace)> {
+    pub(super) fn next(&self, ready_at: &watch::Receiver<Option<u64>>) -> Option<(Epoch, Pace)> {
         let ledger = self.ledger.read();
         let epoch = ledger.freezable(&self.limits.policy());
         self.at_work.store(epoch.is_some(), Ordering::Release);

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use ed25519_dalek::{Signer as _, SigningKey};
 use ledger::block::Attestation;
 use ledger::contract::{Delivery, Direction, Status, Terms};
-use ledger::frozen::{FreezePolicy, FrozenEpoch};
+use ledger::frozen::{FreezePolicy, FrozenEpoch, Held};
 use ledger::rule::Rule;
 use ledger::{
     Action, AssetId, Body, Entry, Epoch, Genesis, GramsCo2, Ledger, MicroCurrency, PublicKey, Settlement,
     Signature, Timestamp, Wh,
 };
 use parking_lot::RwLock;
-use raft::{Attachments, FileDisk};
+use raft::{Attachments, FileDisk, Pace};
 use tokio::sync::{mpsc, watch};
 
 use super::Archive;
@@ -249,6 +249,8 @@ const FULL: Archiving = Archiving {
     most_statements: usize::MAX,
 };
 
+const SOON: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// An archive of these epochs below a directory.
 fn archive_of(
     ledger: Ledger,
@@ -267,14 +269,13 @@ fn archive_of(
     (archive, feed)
 }
 
-/// Lets others go on until there is no room.
-async fn full(archive: &Archive) -> raft::BoxFuture<'static, ()> {
-    loop {
-        if let Some(room) = archive.room() {
-            return room;
-        }
-        tokio::task::yield_now().await;
-    }
+/// Waits for room, of which there must be none once the archivist has begun; it must come in the end.
+async fn wait_for_room(archive: &Archive) {
+    tokio::task::yield_now().await;
+    let room = archive.room().expect("there is no room");
+    tokio::time::timeout(SOON, room)
+        .await
+        .expect("there is room in the end");
 }
 
 #[tokio::test]
@@ -287,12 +288,13 @@ async fn entries_wait_until_enough_has_left_memory() {
     archive.applied(&mut archive.ledger.write(), true);
     assert!(archive.room().is_none(), "nobody is there to make room");
     let waiting = async {
-        full(&archive).await.await;
+        wait_for_room(&archive).await;
         let ledger = archive.ledger.read();
         assert!(!FULL.is_full(ledger.held()), "{:?}", ledger.held());
         assert!(ledger.frozen().next().is_some());
     };
     tokio::select! {
+        biased;
         () = archive.run(ready) => panic!("the archivist ends"),
         () = waiting => {}
     }
@@ -306,8 +308,25 @@ async fn nobody_waits_for_an_archivist_that_has_ended() {
     let (_ready_at, ready) = watch::channel(Some(0));
     let (archive, _feed) = archive_of(story().ledger, directory.path());
     archive.applied(&mut archive.ledger.write(), true);
-    tokio::join!(archive.run(ready), async { full(&archive).await.await });
+    tokio::join!(archive.run(ready), wait_for_room(&archive));
     assert!(FULL.is_full(archive.ledger.read().held()));
     archive.applied(&mut archive.ledger.write(), true);
     assert!(archive.room().is_none());
+}
+
+#[test]
+fn archiving_gives_way_until_it_is_late_and_while_a_node_starts_until_memory_is_full() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut archive, _feed) = archive_of(story().ledger, directory.path());
+    let Held { seals, .. } = archive.ledger.read().held();
+    let (ready, starting) = (watch::channel(Some(0)).1, watch::channel(None).1);
+    let mut pace = |most_seals, ready| {
+        archive.limits.most_seals = most_seals;
+        archive.next(ready).map(|(_, pace)| pace)
+    };
+    // Late from a quarter of the most on, of which as many are held.
+    assert_eq!(pace(4 * seals, &ready), Some(Pace::Behind));
+    assert_eq!(pace(4 * seals - 4, &ready), Some(Pace::Beside));
+    assert_eq!(pace(4 * seals - 4, &starting), Some(Pace::Behind));
+    assert_eq!(pace(seals - 1, &starting), Some(Pace::Beside));
 }
