@@ -10,6 +10,10 @@ use sim::report::Report;
 use sim::run::{self, Around};
 use sim::{bare, bench, chaos, commands, explore, mutants, scenario, shrink};
 
+/// A run takes and gives back millions of small pieces of memory; nothing of a trace depends on where they lie.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs the very same node code under faults, in virtual time, and checks what it promises.
 #[derive(Parser)]
 struct Cli {
