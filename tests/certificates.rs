@@ -160,9 +160,20 @@ fn only_keys_on_the_verifiers_own_list_count() {
     // Another cluster's keys: nobody who signed is on the list.
     let other = Plan::nodes(3).prepare();
     let (_, foreign, _) = gridseal(&["keys", "show", "--jwks", "--data", &other.data()]);
-    std::fs::write(&keys, foreign).expect("write");
+    std::fs::write(&keys, &foreign).expect("write");
     let (code, _, error) = verify(&cluster, &proof, &keys);
     assert!(code == 1 && error.contains("not on your list"), "{code} {error}");
+    // A node on the list that did not vote: such a list would let any one of its nodes vote alone.
+    let mut longer = list.clone();
+    let mut stranger = serde_json::from_str::<Value>(&foreign).expect("JSON")["keys"][0].clone();
+    stranger["node"] = json!(9);
+    longer["keys"].as_array_mut().expect("keys").push(stranger);
+    std::fs::write(&keys, longer.to_string()).expect("write");
+    let (code, _, error) = verify(&cluster, &proof, &keys);
+    assert!(
+        code == 1 && error.contains("your list has {9} as well"),
+        "{code} {error}"
+    );
     // One voter missing from the list.
     list["keys"].as_array_mut().expect("keys").pop();
     std::fs::write(&keys, list.to_string()).expect("write");

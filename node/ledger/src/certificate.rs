@@ -14,8 +14,10 @@
 //! # What counts
 //!
 //! Only signatures with exactly the protected header of [`crate::jws::protected`], by a key that the verifier lists, of a node
-//! that votes at the certified header's index with that very key. Every voter with a key must be on the verifier's list, and the voters
-//! must hash to the header's `voters`.
+//! that votes at the certified header's index with that very key. The voters must hash to the header's `voters`, and the
+//! verifier's list must be theirs, no more and no less (in a joint configuration, those of one of the two): who may
+//! sign is said by the header itself, so a list that may hold more than the voters would let any one of its nodes make up a header
+//! in which it votes alone. Whoever verifies what was sealed under another membership needs the list of then.
 
 use crate::asset::AssetId;
 use crate::block::Header;
@@ -26,7 +28,7 @@ use crate::ledger::Ledger;
 use crate::merkle::{self, Path};
 use crate::seal::Seal;
 use crate::units::Epoch;
-use crate::voters::{NodeId, Voters, quorum};
+use crate::voters::{NodeId, Voter, Voters, quorum};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -120,6 +122,19 @@ pub enum Broken {
         /// Which node.
         node: NodeId,
     },
+    /// The verifier lists nodes that don't vote.
+    #[error(
+        "at {index} the nodes {voters:?} vote, each once, and your list has {listed:?} as well: it must be exactly the \
+         list that was in force then, or any one of its nodes could vote alone"
+    )]
+    Listed {
+        /// At the index of which header.
+        index: u64,
+        /// Who votes.
+        voters: BTreeSet<NodeId>,
+        /// Who is listed and does not vote, or votes with another key.
+        listed: BTreeSet<NodeId>,
+    },
     /// A signature is not what it claims to be.
     #[error("signature {place} (from 0) is not valid: {fault}")]
     Signature {
@@ -174,15 +189,9 @@ pub fn verify(proof: &Proof, trusted: &[(NodeId, PublicKey)]) -> Result<Verdict,
     if proof.voters.digest() != signed.voters {
         return Err(Broken::Voters { index });
     }
-    for voter in proof.voters.0.iter().flatten() {
-        if let Some(key) = voter.key
-            && !trusted.contains(&(voter.node, key))
-        {
-            return Err(Broken::Untrusted { node: voter.node });
-        }
-    }
+    check_list(index, &proof.voters, trusted)?;
     let signers = signers(proof, &payload)?;
-    let count = |config: &Vec<crate::voters::Voter>| {
+    let count = |config: &Vec<Voter>| {
         (
             config
                 .iter()
@@ -219,6 +228,35 @@ pub fn verify(proof: &Proof, trusted: &[(NodeId, PublicKey)]) -> Result<Verdict,
         signers,
         quorums,
         distance: proof.chain.len(),
+    })
+}
+
+/// Whether the verifier's list is that of the voters, or of one of their two configurations.
+fn check_list(index: u64, voters: &Voters, trusted: &[(NodeId, PublicKey)]) -> Result<(), Broken> {
+    let trusted: BTreeSet<(NodeId, PublicKey)> = trusted.iter().copied().collect();
+    // In the order in which they are given: a voter that is named twice must not count twice.
+    let keyed = |config: &[Voter]| -> Vec<(NodeId, PublicKey)> {
+        config
+            .iter()
+            .filter_map(|voter| Some((voter.node, voter.key?)))
+            .collect()
+    };
+    let mut configs = voters.0.iter().map(|config| keyed(config));
+    if configs.any(|config| config.iter().eq(&trusted)) {
+        return Ok(());
+    }
+    let all: Vec<(NodeId, PublicKey)> = voters.0.iter().flat_map(|config| keyed(config)).collect();
+    if let Some((node, _)) = all.iter().find(|voter| !trusted.contains(voter)) {
+        return Err(Broken::Untrusted { node: *node });
+    }
+    Err(Broken::Listed {
+        index,
+        voters: all.iter().map(|(node, _)| *node).collect(),
+        listed: trusted
+            .iter()
+            .filter(|listed| !all.contains(listed))
+            .map(|(node, _)| *node)
+            .collect(),
     })
 }
 

@@ -149,10 +149,74 @@ fn only_keys_on_the_verifiers_list_count() {
     strangers[2].1 = public(&key(200));
     assert_eq!(verify(&good, &strangers), Err(Broken::Untrusted { node: 3 }));
     assert_eq!(verify(&good, &trusted()[..2]), Err(Broken::Untrusted { node: 3 }));
-    // A list may know more nodes than voted then.
+    // The list must be the very one of then: with a longer one, whoever is on it could vote alone.
     let mut more = trusted();
     more.push((9, public(&key(200))));
-    assert!(verify(&good, &more).is_ok());
+    let listed = Broken::Listed {
+        index: good.header.index,
+        voters: [1, 2, 3].into(),
+        listed: [9].into(),
+    };
+    assert_eq!(verify(&good, &more), Err(listed));
+    // In which order, and how often something stands in it, is nobody's business.
+    let mut mixed = trusted();
+    mixed.reverse();
+    mixed.push(mixed[0]);
+    assert!(verify(&good, &mixed).is_ok());
+}
+
+/// A proof that is well made and signed, but whose header lets these voters vote.
+fn made_up(voters: Vec<Vec<ledger::voters::Voter>>, signers: &[NodeId]) -> Proof {
+    let mut forged = proof(&[1, 2, 3], false);
+    forged.voters.0 = voters;
+    forged.header.voters = forged.voters.digest();
+    let payload = forged.header.to_json();
+    forged.certificate.payload = base64url(payload.as_bytes());
+    forged.certificate.signatures = signers
+        .iter()
+        .map(|node| {
+            let key = node_key(*node);
+            let input = signing_input(&public(&key), payload.as_bytes());
+            ledger::certificate::JwsSignature {
+                protected: base64url(protected(&public(&key), "gridseal-block+jws").as_bytes()),
+                signature: base64url(&ed25519_dalek::Signer::sign(&key, input.as_bytes()).to_bytes()),
+            }
+        })
+        .collect();
+    forged
+}
+
+#[test]
+fn one_node_that_makes_up_who_votes_proves_nothing() {
+    let voter = |node: NodeId| ledger::voters::Voter {
+        node,
+        key: Some(public(&node_key(node))),
+    };
+    let all = || vec![voter(1), voter(2), voter(3)];
+    assert!(
+        verify(&made_up(vec![all()], &[1, 2]), &trusted()).is_ok(),
+        "it is well made"
+    );
+    for alone in [
+        vec![vec![voter(1)]],
+        vec![vec![voter(1), voter(1)]],
+        vec![vec![voter(1)], vec![voter(1)]],
+        vec![vec![voter(1), voter(1), voter(2), voter(3)]],
+    ] {
+        let broken = verify(&made_up(alone, &[1]), &trusted()).expect_err("one signs");
+        assert!(matches!(broken, Broken::Listed { .. }), "{broken}");
+    }
+    // Of two configurations one must be the list; then that one's quorum is needed, whatever the other is.
+    let joint = |signers| verify(&made_up(vec![vec![voter(1)], all()], signers), &trusted());
+    assert!(matches!(
+        joint(&[1]),
+        Err(Broken::Quorum {
+            signed: 1,
+            voters: 3,
+            needed: 2
+        })
+    ));
+    assert!(joint(&[1, 2]).is_ok());
 }
 
 #[test]

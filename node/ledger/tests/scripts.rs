@@ -201,7 +201,9 @@ impl Stage {
             "proof" => {
                 let (asset, epoch) = (words.parse("asset"), words.epoch());
                 let proof = self.cluster.ledger.proof(&asset, epoch, None).expect("a seal");
-                let trusted: Vec<_> = genesis(7).nodes;
+                // A stranger who has the list of those who voted then.
+                let voted = |(node, _): &(u64, _)| proof.voters.0[0].iter().any(|voter| voter.node == *node);
+                let trusted: Vec<_> = genesis(7).nodes.into_iter().filter(voted).collect();
                 vec![match verify(&proof, &trusted) {
                     Ok(verdict) => {
                         let quorums: Vec<String> = verdict

@@ -13,7 +13,8 @@ use crate::identity;
 /// Check offline what `gridseal call balancing.proof assetId=… epoch=…` answered.
 ///
 /// Trust comes from your own list of node keys only: a JWK set (--keys, as `gridseal keys show --jwks` prints it) or
-/// a genesis.json that you hold (--genesis). Nothing is asked of any node. Exit codes: 0 the proof holds, 1 it does
+/// a genesis.json that you hold (--genesis). It must be the very list of those who voted when the block was made: after a
+/// change of members or keys, edit the list. Nothing is asked of any node. Exit codes: 0 the proof holds, 1 it does
 /// not (and which part fails), 2 a file is missing or unreadable.
 #[derive(Debug, Args)]
 pub(super) struct Verify {

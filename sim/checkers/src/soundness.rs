@@ -46,7 +46,8 @@ fn sound(proof: &Value, seal: &Hash, book: &Book) -> Result<(), String> {
     // Whoever votes at the index, with the key of then: so a verifier who knows the log would have it.
     let keys: Vec<_> = last
         .voters
-        .iter()
+        .first()
+        .into_iter()
         .flatten()
         .filter_map(|(node, key)| Some((*node, (*key)?)))
         .collect();
