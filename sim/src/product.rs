@@ -159,6 +159,7 @@ fn told(ledger: &Ledger, applied: &ledger::Applied) -> Applied {
                 index,
                 first,
                 count,
+                ..
             } => ledger
                 .booked(*epoch, *index, *first, *count)
                 .for_each(|statement| book(&statement)),

@@ -74,6 +74,8 @@ pub enum Event {
         first: u32,
         /// How many.
         count: u32,
+        /// What they have together, as booked: in watt-hours, whichever way they flow, and in grams of CO2.
+        sums: (i128, i128),
     },
     /// `(asset, epoch)` was sealed. The approvals it used are spent.
     Sealed(Arc<Sealed>),

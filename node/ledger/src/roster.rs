@@ -223,12 +223,13 @@ impl Ledger {
         let count = u32::try_from(batch.rows.len()).unwrap_or(u32::MAX);
         if !batch.rows.is_empty() {
             self.name_meters(work, batch);
-            self.book_rows(work, batch);
+            let sums = self.book_rows(work, batch);
             work.event(Event::RosterBooked {
                 epoch: batch.epoch,
                 index: work.index,
                 first,
                 count,
+                sums,
             });
         }
         Ok(Outcome::Settled {
@@ -264,9 +265,10 @@ impl Ledger {
         }
     }
 
-    fn book_rows(&mut self, work: &mut Work, batch: &RosterBatch) {
+    fn book_rows(&mut self, work: &mut Work, batch: &RosterBatch) -> (i128, i128) {
+        let mut sums = (0, 0);
         let Some(roster) = self.rosters.get(&batch.roster) else {
-            return;
+            return sums;
         };
         let label = self.labels.number(&batch.label);
         self.frozen.assert_live(batch.epoch);
@@ -289,6 +291,8 @@ impl Ledger {
                 labels: &self.labels,
             };
             book.push(batch.epoch, stored, words);
+            sums.0 += i128::from(stored.energy);
+            sums.1 += i128::from(stored.co2);
             self.assets.booked(from, work.index);
             self.assets.booked(to, work.index);
             transcript.extend_from_slice(&from.to_be_bytes());
@@ -302,5 +306,6 @@ impl Ledger {
             out.count(batch.rows.len());
             out.raw(&transcript);
         });
+        sums
     }
 }

@@ -113,9 +113,18 @@ impl Routes {
                     }
                     position += 1;
                 }
-                Event::RosterBooked { first, count, .. } => {
+                Event::RosterBooked {
+                    first, count, sums, ..
+                } => {
                     match accepted.batches.next() {
                         Some(batch) if *first == position && *count as usize == batch.rows.len() => {
+                            // Before anything else is signed: what stands in the journals shows only when they are sealed.
+                            if *sums != sums_of(batch) {
+                                routed.contradictions.push(format!(
+                                    "the ledger booked {sums:?} Wh and g in a batch of {count} settlements, the log has {:?}",
+                                    sums_of(batch)
+                                ));
+                            }
                             self.batch(batch, applied.index, position, &mut routed);
                         }
                         other => routed.contradictions.push(format!(
@@ -476,4 +485,11 @@ fn other<'a>(statement: &'a Statement, asset: &AssetId) -> &'a AssetId {
     } else {
         &statement.from
     }
+}
+/// What the settlements of a batch have together, in watt-hours, whichever way they flow, and in grams.
+fn sums_of(batch: &RosterBatch) -> (i128, i128) {
+    batch.rows.iter().fold((0, 0), |(energy, co2), row| {
+        let (more, co2eq) = (row.consumption.unsigned_abs(), row.co2eq);
+        (energy + i128::from(more), co2 + i128::from(co2eq))
+    })
 }

@@ -99,6 +99,7 @@ impl Cluster {
                     index,
                     first,
                     count,
+                    ..
                 } => self
                     .booked
                     .extend(self.ledger.booked(*epoch, *index, *first, *count)),

@@ -414,6 +414,7 @@ pub fn show(cluster: &Cluster, events: &[Event], outcome: &Outcome) -> Vec<Strin
                 index,
                 first,
                 count,
+                ..
             } => {
                 let statements: Vec<Statement> =
                     cluster.ledger.booked(*epoch, *index, *first, *count).collect();

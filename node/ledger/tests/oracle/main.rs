@@ -367,6 +367,7 @@ fn booked(ledger: &Ledger, applied: &Applied) -> Vec<Statement> {
             index,
             first,
             count,
+            ..
         } => ledger
             .booked(*epoch, *index, *first, *count)
             .map(|statement| plain(&statement))
