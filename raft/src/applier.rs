@@ -323,11 +323,16 @@ impl RaftStateMachine<TypeConfig> for Applier {
                 (meta, file, held)
             }
         };
-        self.restore(meta, file, false).await.map_err(|fault| {
+        if let Err(fault) = self.restore(meta.clone(), file.clone(), false).await {
+            // What this node had before is still here, and is what it starts with again.
+            if fault.kind == FaultKind::Machine {
+                self.shelf.discard(&file.path).await;
+            }
             let error = io::Error::other(fault.message.clone());
             self.faults.report(fault);
-            error
-        })?;
+            return Err(error);
+        }
+        self.shelf.replace(&meta).await.map_err(|e| self.fail(e))?;
         drop(held);
         self.sweep().await.map_err(|e| self.fail(e))
     }
@@ -356,7 +361,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let Some((capture, held)) = capture else {
             return Err(io::Error::other("a snapshot is built once"));
         };
-        let body = Pieces::of(self.pace, capture.encode);
+        let body = Pieces::of(self.pace, capture.encode).map_err(|e| self.applier.fail(e))?;
         if planted!("snapshot-index-ahead") {
             // Encoding takes a moment, during which the machine goes on.
             tokio::time::sleep(std::time::Duration::from_millis(3)).await;

@@ -387,8 +387,9 @@ impl Attachments {
     ///
     /// # Errors
     /// What the disk says. A file that is gone was swept: a newer snapshot is there to be sent.
-    pub(crate) async fn send(&self, attachment: &Attachment) -> io::Result<Sending> {
+    pub(crate) async fn send(&self, attachment: &Attachment, asked: By) -> io::Result<Sending> {
         Ok(Sending {
+            asked,
             file: self.0.disk.open(&attachment.path()?, false).await?,
             attachment: attachment.clone(),
             sent: 0,
@@ -483,8 +484,18 @@ impl Draft {
     }
 }
 
+/// Who says what a file that is sent should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// This node's own snapshot: a file that is not so is damaged.
+    Snapshot,
+    /// The peer that asks. It may mean another file of that name, or lie; whoever refers to a file finds out by reading it.
+    Peer,
+}
+
 /// A file on its way to a peer.
 pub(crate) struct Sending {
+    asked: By,
     attachment: Attachment,
     file: Arc<dyn DiskFile>,
     sent: u64,
@@ -517,7 +528,9 @@ impl Sending {
     }
 
     fn damaged(&self) -> io::Error {
-        self.attachments.report(&self.attachment, DAMAGED);
+        if self.asked == By::Snapshot {
+            self.attachments.report(&self.attachment, DAMAGED);
+        }
         bad(&format!("{DIR}/{}", self.attachment.name), DAMAGED)
     }
 }

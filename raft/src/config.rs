@@ -139,8 +139,8 @@ impl Default for Timing {
 pub struct SnapshotPolicy {
     /// Entries applied since the last snapshot. Default 20,000. 0 means never by count.
     pub every_entries: u64,
-    /// Payload bytes applied since the last snapshot, or the size of that snapshot if it is larger: so that no
-    /// more is written for snapshots than for the log. Default 256 MiB. 0 means never by size.
+    /// Payload bytes applied since the last snapshot, or half the size of that snapshot if it is more: so that no more
+    /// than twice as much is written for snapshots as for the log. Default 256 MiB. 0 means never by size.
     pub every_bytes: u64,
     /// Entries that stay in the log behind a snapshot, so that a follower that was away for a moment needs
     /// no snapshot. Default 2,000.

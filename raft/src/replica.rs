@@ -137,6 +137,7 @@ impl Replica {
             pins,
             withheld: tokio::sync::watch::Sender::new(false),
             attachments,
+            faults: faults.clone(),
         });
         // Before the log is applied again, which may need what is to be mended.
         let members = applier.clone();

@@ -5,7 +5,8 @@
 //! - A file under its final name was written, synced and renamed, and its directory synced, before anyone was
 //!   told that it exists; log is purged only after that.
 //! - The files that it refers to ([`crate::attachments`]) are durable before it is.
-//! - The newest is kept; the one before goes when the newest is durable. Leftovers of a crash are removed on
+//! - The newest is kept; the one before goes when the newest is durable and, if another node made it, has been
+//!   restored from. Leftovers of a crash are removed on
 //!   opening.
 //! - A snapshot whose checksum is wrong is refused with its path. There is no falling back to an older state:
 //!   the log between is gone.
@@ -81,7 +82,7 @@ impl SnapshotFile {
 
 /// A snapshot being written under a temporary name.
 pub(crate) struct Draft {
-    path: String,
+    pub(crate) path: String,
     /// Length and checksum that the body is to have, if they are known beforehand.
     announced: Option<(u64, u32)>,
     body_at: u64,
@@ -95,15 +96,38 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// Whether a piece belongs to what was announced.
+    ///
+    /// # Errors
+    /// `InvalidData` beyond the length announced.
+    pub(crate) fn expects(&self, piece: &Bytes) -> io::Result<()> {
+        let end = self.written + piece.len() as u64;
+        match self.announced.is_some_and(|(bytes, _)| end > bytes) {
+            true => Err(bad(&self.path, "more bytes than announced")),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether all that was announced is there, and nothing else.
+    ///
+    /// # Errors
+    /// `InvalidData`, if it isn't.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        match self
+            .announced
+            .is_none_or(|announced| announced == (self.written, self.crc))
+        {
+            true => Ok(()),
+            false => Err(bad(&self.path, "the bytes are not those announced")),
+        }
+    }
+
     /// Appends a piece of the machine's bytes.
     ///
     /// # Errors
-    /// What the disk says; `InvalidData` beyond the length announced.
+    /// What the disk says.
     pub(crate) async fn write(&mut self, piece: Bytes) -> io::Result<()> {
         let end = self.written + piece.len() as u64;
-        if self.announced.is_some_and(|(bytes, _)| end > bytes) {
-            return Err(bad(&self.path, "more bytes than announced"));
-        }
         self.crc = crc32c_append(self.crc, &piece);
         self.unsynced += piece.len();
         self.file.write_at(self.body_at + self.written, piece).await?;
@@ -270,25 +294,33 @@ impl Shelf {
         Ok(head.freeze())
     }
 
-    /// Removes a draft that will not be finished. It is only space: what stays behind goes at the next opening.
-    pub(crate) async fn discard(&self, draft: Draft) {
-        if let Err(error) = self.disk.remove(&draft.path).await {
-            tracing::warn!(path = draft.path, %error, "can't remove an unfinished snapshot");
+    /// Removes a file that is not, or not yet, a snapshot of this node, if it is there. It is only space: what stays behind
+    /// goes at the next opening.
+    pub(crate) async fn discard(&self, path: &str) {
+        match self.disk.remove(path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path, %error, "can't remove an unfinished snapshot");
+            }
+            _ => {}
         }
     }
 
-    /// Makes a draft durable under its final name, and then removes what it replaces.
+    /// Removes what a snapshot that holds stands for.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) async fn replace(&self, meta: &SnapshotMeta) -> io::Result<()> {
+        self.remove_before(meta.last_log_id.map(|last| last.index()))
+            .await
+    }
+
+    /// Makes a draft durable under its final name. What it replaces stays, until it is known to hold ([`Shelf::replace`]).
     ///
     /// # Errors
     /// What the disk says; `InvalidData` if the bytes are not those announced.
     pub(crate) async fn finish(&self, draft: Draft) -> io::Result<(SnapshotMeta, SnapshotFile)> {
         let index = draft.meta.last_log_id.map(|last| last.index());
-        if draft
-            .announced
-            .is_some_and(|announced| announced != (draft.written, draft.crc))
-        {
-            return Err(bad(&draft.path, "the bytes are not those announced"));
-        }
+        draft.check()?;
         draft.file.write_at(0, self.head(&draft)?).await?;
         if !planted!("purge-before-snapshot-durable") {
             draft.file.sync().await?;
@@ -296,8 +328,6 @@ impl Shelf {
         let path = path(index);
         self.disk.rename(&draft.path, &path).await?;
         self.disk.sync_dir(DIR).await?;
-
-        self.remove_before(index).await?;
         let body = SnapshotFile {
             path,
             body_bytes: draft.written,
@@ -312,7 +342,7 @@ impl Shelf {
     /// Writes a snapshot while it is made.
     ///
     /// # Errors
-    /// What the disk says.
+    /// What the disk says, or that making it failed.
     pub(crate) async fn save(
         &self,
         meta: SnapshotMeta,
@@ -320,12 +350,14 @@ impl Shelf {
         mut body: Pieces,
     ) -> io::Result<(SnapshotMeta, SnapshotFile)> {
         let mut draft = self.begin(meta, attachments.into(), None).await?;
-        while let Some(mut rest) = body.next().await {
+        while let Some(mut rest) = body.next().await? {
             while !rest.is_empty() {
                 draft.write(rest.split_to(rest.len().min(PIECE))).await?;
             }
         }
-        self.finish(draft).await
+        let (meta, file) = self.finish(draft).await?;
+        self.replace(&meta).await?;
+        Ok((meta, file))
     }
 }
 

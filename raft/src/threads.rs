@@ -3,6 +3,7 @@
 //! A simulated node has one thread, on which everything is computed at once.
 
 use std::collections::VecDeque;
+use std::io;
 
 use bytes::Bytes;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -42,19 +43,26 @@ const GIVES_WAY: i32 = 10;
 /// Computes what nobody waits for, on a thread of its own. Where there are no threads, it computes at once. It must hold no
 /// lock: others would wait for it as long as the machine is busy.
 ///
-/// # Panics
-/// If `compute` does.
-pub async fn elsewhere<T: Send + 'static>(pace: Pace, compute: impl FnOnce() -> T + Send + 'static) -> T {
+/// # Errors
+/// No thread can be started, or `compute` panicked: whoever asked goes on without it, and must not go on as if with it.
+pub async fn elsewhere<T: Send + 'static>(
+    pace: Pace,
+    compute: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
     if !has_threads() {
-        return compute();
+        return Ok(compute());
     }
     let (tell, told) = oneshot::channel();
-    start(pace, move || drop(tell.send(compute())));
-    told.await.expect("what was computed elsewhere panicked")
+    start(pace, move || drop(tell.send(compute())))?;
+    told.await.map_err(|_| panicked())
+}
+
+fn panicked() -> io::Error {
+    io::Error::other("what was computed elsewhere panicked")
 }
 
 /// Starts a thread.
-fn start(pace: Pace, compute: impl FnOnce() + Send + 'static) {
+fn start(pace: Pace, compute: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let run = move || {
         if pace == Pace::Behind {
             // On Linux it is the thread's own. Without it, it computes all the same.
@@ -66,9 +74,9 @@ fn start(pace: Pace, compute: impl FnOnce() + Send + 'static) {
         Pace::Behind => "behind",
         Pace::Beside => "beside",
     };
-    if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(run) {
-        panic!("no thread can be started: {error}");
-    }
+    let started = std::thread::Builder::new().name(name.into()).spawn(run);
+    let started = started.map(drop);
+    started.map_err(|error| io::Error::new(error.kind(), format!("no thread can be started: {error}")))
 }
 
 /// Pieces that may be made ahead of whoever takes them.
@@ -85,39 +93,42 @@ pub(crate) struct Pieces {
 impl Pieces {
     /// Computes as [`elsewhere`], and waits where pieces are not taken.
     ///
-    /// # Panics
-    /// If no thread can be started.
-    pub(crate) fn of(pace: Pace, compute: impl FnOnce(&mut dyn FnMut(Bytes)) + Send + 'static) -> Pieces {
+    /// # Errors
+    /// No thread can be started.
+    pub(crate) fn of(
+        pace: Pace,
+        compute: impl FnOnce(&mut dyn FnMut(Bytes)) + Send + 'static,
+    ) -> io::Result<Pieces> {
         let mut made = VecDeque::new();
         if !has_threads() {
             compute(&mut |piece| made.push_back(piece));
-            return Pieces { made, coming: None };
+            return Ok(Pieces { made, coming: None });
         }
         let (give, coming) = mpsc::channel(AHEAD);
         start(pace, move || {
             // If nobody takes them any more, nobody wants them.
             compute(&mut |piece| drop(give.blocking_send(Some(piece))));
             drop(give.blocking_send(None));
-        });
-        Pieces {
+        })?;
+        Ok(Pieces {
             made,
             coming: Some(coming),
-        }
+        })
     }
 
     /// The next piece; `None` behind the last.
     ///
-    /// # Panics
-    /// If the computation did.
-    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+    /// # Errors
+    /// The computation panicked.
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Bytes>> {
         if let Some(coming) = &mut self.coming {
-            let next = coming.recv().await.expect("what was computed elsewhere panicked");
+            let next = coming.recv().await.ok_or_else(panicked)?;
             if next.is_none() {
                 self.coming = None;
             }
-            return next;
+            return Ok(next);
         }
-        self.made.pop_front()
+        Ok(self.made.pop_front())
     }
 }
 
@@ -141,19 +152,19 @@ mod tests {
 
     async fn all(mut pieces: Pieces) -> Vec<u8> {
         let mut bytes = Vec::new();
-        while let Some(piece) = pieces.next().await {
+        while let Some(piece) = pieces.next().await.expect("it goes well") {
             bytes.extend(piece);
         }
-        assert_eq!(pieces.next().await, None, "the end stays the end");
+        assert_eq!(pieces.next().await.ok(), Some(None), "the end stays the end");
         bytes
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn pieces_come_in_order_and_few_are_made_ahead() {
         let given = Arc::new(AtomicUsize::new(0));
-        let mut pieces = Pieces::of(Pace::Behind, counting(100, &given));
+        let mut pieces = Pieces::of(Pace::Behind, counting(100, &given)).expect("a thread");
         let mut taken = Vec::new();
-        while let Some(piece) = pieces.next().await {
+        while let Some(piece) = pieces.next().await.expect("it goes well") {
             taken.extend(piece);
             // One more may be waiting for its turn.
             let given = given.load(Ordering::SeqCst);
@@ -169,18 +180,25 @@ mod tests {
     #[tokio::test]
     async fn without_threads_all_is_made_at_once() {
         let given = Arc::new(AtomicUsize::new(0));
-        let pieces = Pieces::of(Pace::Beside, counting(9, &given));
+        let pieces = Pieces::of(Pace::Beside, counting(9, &given)).expect("no thread is needed");
         assert_eq!(given.load(Ordering::SeqCst), 9);
         assert_eq!(all(pieces).await, (0..9).collect::<Vec<u8>>());
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    #[should_panic(expected = "what was computed elsewhere panicked")]
     async fn a_computation_that_panics_is_not_taken_for_one_that_ended() {
-        let pieces = Pieces::of(Pace::Beside, |give| {
+        let mut pieces = Pieces::of(Pace::Beside, |give| {
             give(Bytes::from_static(b"half"));
             panic!("on purpose");
-        });
-        all(pieces).await;
+        })
+        .expect("a thread");
+        assert_eq!(
+            pieces.next().await.expect("it went well so far"),
+            Some(Bytes::from_static(b"half"))
+        );
+        let error = pieces.next().await.expect_err("it panicked");
+        assert_eq!(error.to_string(), "what was computed elsewhere panicked");
+        let computed: io::Result<()> = elsewhere(Pace::Beside, || panic!("on purpose")).await;
+        assert!(computed.is_err());
     }
 }

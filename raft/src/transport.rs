@@ -53,6 +53,7 @@ use std::sync::Arc;
 
 use crate::attachments::Attachments;
 use crate::config::Config;
+use crate::fault::Faults;
 use crate::network::Network;
 use crate::pins::Pins;
 use crate::runtime::Seeds;
@@ -73,6 +74,7 @@ pub(crate) struct Context {
     /// Whether no peer gets a snapshot of this node any more.
     pub(crate) withheld: tokio::sync::watch::Sender<bool>,
     pub(crate) attachments: Attachments,
+    pub(crate) faults: Faults,
 }
 
 impl Context {

@@ -11,9 +11,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use rustix::io::Errno;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
@@ -89,11 +91,41 @@ fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(at(path))
 }
 
+/// Makes a directory and what is above it. A directory lasts only once the one that names it was synced, or a power cut
+/// takes it away with all that was synced in it.
+fn create_durably(path: &Path) -> io::Result<()> {
+    let missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let made: Vec<&Path> = path.ancestors().take_while(missing).collect();
+    fs::create_dir_all(path).map_err(at(path))?;
+    for dir in made {
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_dir(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
+/// Opens a file, and waits a while for descriptors where all are taken: that is no fault of the disk's.
+fn open_patiently(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    const TRIES: u32 = 50;
+    const PAUSE: Duration = Duration::from_millis(100);
+    let taken = |error: &io::Error| {
+        let code = error.raw_os_error();
+        code == Some(Errno::MFILE.raw_os_error()) || code == Some(Errno::NFILE.raw_os_error())
+    };
+    for _ in 1..TRIES {
+        match options.open(path) {
+            Err(error) if taken(&error) => std::thread::sleep(PAUSE),
+            opened => return opened,
+        }
+    }
+    options.open(path)
+}
+
 impl Disk for FileDisk {
     fn lock(&self) -> BoxFuture<'_, io::Result<DiskLock>> {
         let root = Arc::clone(&self.root);
         Box::pin(blocking(move || {
-            fs::create_dir_all(&root).map_err(at(&root))?;
+            create_durably(&root)?;
             let path = root.join("lock");
             let file = OpenOptions::new()
                 .create(true)
@@ -115,13 +147,9 @@ impl Disk for FileDisk {
     fn open<'a>(&'a self, path: &'a str, create: bool) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>> {
         let (path, counted) = (self.path(path), Arc::clone(&self.counted));
         Box::pin(blocking(move || {
-            let file = OpenOptions::new()
-                .create(create)
-                .truncate(false)
-                .read(true)
-                .write(true)
-                .open(&path)
-                .map_err(at(&path))?;
+            let mut options = OpenOptions::new();
+            options.create(create).truncate(false).read(true).write(true);
+            let file = open_patiently(&path, &options).map_err(at(&path))?;
             Ok(Arc::new(OpenFile {
                 file: Arc::new(file),
                 counted,

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use super::fault_of;
 use crate::applier::Applier;
 use crate::disk::DiskLock;
+use crate::error::{Fault, FaultKind};
 use crate::fault::Faults;
 use crate::log_store::LogStore;
 use crate::runtime::Seeds;
@@ -93,6 +94,11 @@ pub(super) fn mirror_status(
                 return;
             }
             if gone {
+                // It ends with a word, be it only that it was told to.
+                faults.report(Fault {
+                    kind: FaultKind::Core,
+                    message: "openraft ended without saying why: it panicked".to_owned(),
+                });
                 return;
             }
             let progress = async {

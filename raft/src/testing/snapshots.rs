@@ -35,7 +35,7 @@ async fn power_cuts_do_not_pile_up_what_was_replaced() {
             last_log_id: Some(LogId::new(LeaderId { term: 1, node_id: 1 }, index)),
             ..SnapshotMeta::default()
         };
-        let body = Pieces::of(Pace::Behind, |give| give(Bytes::from_static(b"state")));
+        let body = Pieces::of(Pace::Behind, |give| give(Bytes::from_static(b"state"))).expect("a thread");
         shelf.save(meta, Vec::new(), body).await.expect("a snapshot");
         assert_eq!(names(&disk).await, [format!("{index:020}.snap")]);
         disk = disk.after_crash(Keep::Nothing);

@@ -12,7 +12,7 @@ use super::frame::Frames;
 use super::hello::{self, Lane};
 use super::snapshot::{CHUNK, END, FILE, answer, ask, refuse};
 use super::{Context, wire};
-use crate::attachments::{Attachment, Attachments, Hold, Sending};
+use crate::attachments::{Attachment, Attachments, By, Hold, Sending};
 use crate::codec;
 
 /// Fetches a file from a peer, and makes it durable in place of what is here under its name.
@@ -46,7 +46,7 @@ pub(super) async fn serve(context: &Context, mut frames: Frames) -> io::Result<(
     let deadline = context.config.timing.snapshot_chunk;
     let question = hello::within(deadline, "the name of an attachment", frames.next()).await?;
     let wanted: Attachment = postcard::from_bytes(&question).map_err(io::Error::other)?;
-    match context.attachments.send(&wanted).await {
+    match context.attachments.send(&wanted, By::Peer).await {
         Ok(sending) => {
             answer(&mut frames, Bytes::new()).await?;
             send(context, &mut frames, 0, sending).await

@@ -216,7 +216,8 @@ pub(super) async fn serve(
             if let Poll::Ready(Err(error)) = frames.poll_flush(cx) {
                 return Poll::Ready(Err(error));
             }
-            if working.len() >= WINDOW {
+            // Whoever asks and doesn't listen is not asked what else he wants.
+            if working.len() >= WINDOW || frames.queued() >= WINDOW {
                 return Poll::Pending;
             }
             match frames.poll_next(cx)? {

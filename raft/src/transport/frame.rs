@@ -95,6 +95,11 @@ impl<S: AsyncWrite + Unpin> Frames<S> {
         self.outbox.is_empty()
     }
 
+    /// Pieces that the stream has not taken yet, up to three a frame.
+    pub(super) fn queued(&self) -> usize {
+        self.outbox.len()
+    }
+
     /// Writes what is queued.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut wrote = false;

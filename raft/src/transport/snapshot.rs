@@ -8,11 +8,12 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use crc32c::crc32c_append;
 
 use super::frame::Frames;
 use super::hello::{self, Lane};
 use super::{Context, attachment, wire};
-use crate::attachments::{Attachment, Attachments, Hold};
+use crate::attachments::{Attachment, Attachments, By, Hold};
 use crate::codec::{self, Reader};
 use crate::snapshot::{Draft, Shelf, SnapshotFile};
 use crate::types::{SnapshotMeta, Vote};
@@ -56,12 +57,12 @@ pub(super) async fn send(
         for place in lacking {
             let wanted = usize::try_from(place).ok().and_then(|place| listed.get(place));
             let wanted = wanted.ok_or_else(|| io::Error::other("asks for what was not listed"))?;
-            let sending = context.attachments.send(wanted).await?;
+            let sending = context.attachments.send(wanted, By::Snapshot).await?;
             attachment::send(context, &mut frames, place, sending).await?;
         }
     }
 
-    let mut offset = 0;
+    let (mut offset, mut crc) = (0, 0);
     while offset < file.body_bytes {
         let chunk = file
             .read(offset, context.config.snapshots.chunk_bytes.max(1))
@@ -73,6 +74,16 @@ pub(super) async fn send(
             ));
         }
         offset += chunk.len() as u64;
+        crc = crc32c_append(crc, &chunk);
+        if offset >= file.body_bytes && crc != file.body_crc {
+            // What rotted here is nobody else's fault. The peer never hears the end of it.
+            let rotten = io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: the snapshot is damaged", file.path),
+            );
+            context.faults.disk(&rotten);
+            return Err(rotten);
+        }
         ask(&mut frames, deadline, [Bytes::from_static(&[CHUNK]), chunk]).await?;
     }
 
@@ -113,13 +124,20 @@ where
         .await
     {
         Ok(draft) => draft,
-        Err(error) => return refuse(frames, error).await,
+        Err(error) => {
+            context.faults.disk(&error);
+            return refuse(frames, error).await;
+        }
     };
-    if let Err(error) = receive_chunks(&mut frames, &mut draft, first, deadline).await {
-        shelf.discard(draft).await;
+    if let Err(error) = receive_chunks(context, &mut frames, &mut draft, first, deadline).await {
+        shelf.discard(&draft.path).await;
         return refuse(frames, error).await;
     }
-    match install(vote, meta, draft, held).await {
+    let draft_path = draft.path.clone();
+    let installed = install(vote, meta, draft, held).await;
+    // Whoever has a newer state by now, or another leader, leaves it where it is.
+    shelf.discard(&draft_path).await;
+    match installed {
         Ok(vote) => {
             let mut out = BytesMut::new();
             codec::put_vote(&mut out, &vote);
@@ -163,6 +181,7 @@ async fn receive_attachments(
 
 /// Receives the body, of which `frame` is the first.
 async fn receive_chunks(
+    context: &Context,
     frames: &mut Frames,
     draft: &mut Draft,
     mut frame: Bytes,
@@ -170,8 +189,13 @@ async fn receive_chunks(
 ) -> io::Result<()> {
     loop {
         match frame.first() {
-            Some(&CHUNK) => draft.write(frame.slice(1..)).await?,
-            Some(&END) => return Ok(()),
+            Some(&CHUNK) => {
+                let chunk = frame.slice(1..);
+                draft.expects(&chunk)?;
+                let written = draft.write(chunk).await;
+                written.inspect_err(|error| context.faults.disk(error))?;
+            }
+            Some(&END) => return draft.check(),
             _ => return Err(io::Error::other("neither a chunk nor the end of a snapshot")),
         }
         answer(frames, Bytes::new()).await?;
