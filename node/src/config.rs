@@ -154,6 +154,16 @@ impl Archiving {
     pub(crate) fn is_full(&self, held: Held) -> bool {
         held.exceeds(self.most_seals, self.most_statements)
     }
+
+    /// Whether nothing should come back into memory for late values before some have been corrected. Room for as much as
+    /// is kept by default there is on any machine.
+    pub(crate) fn is_full_of_late(&self, held: Held) -> bool {
+        let least = Self::default();
+        held.exceeds(
+            self.most_seals.max(least.keep_seals),
+            self.most_statements.max(least.keep_statements),
+        )
+    }
 }
 
 impl Default for Archiving {
@@ -553,6 +563,24 @@ mod tests {
         Cluster::parse("c.toml", text)
             .expect_err("this file is wrong")
             .to_string()
+    }
+
+    #[test]
+    fn late_values_have_room_up_to_the_most_that_may_be_or_what_a_default_cluster_keeps() {
+        let full =
+            |archive: Archiving, seals, statements| archive.is_full_of_late(Held { seals, statements });
+        let defaults = Archiving::default();
+        assert!(!full(defaults, defaults.most_seals, defaults.most_statements));
+        assert!(full(defaults, defaults.most_seals + 1, 0));
+        assert!(full(defaults, 0, defaults.most_statements + 1));
+        let small = Archiving {
+            most_seals: 0,
+            most_statements: 0,
+            ..defaults
+        };
+        assert!(!full(small, defaults.keep_seals, defaults.keep_statements));
+        assert!(full(small, defaults.keep_seals + 1, 0));
+        assert!(full(small, 0, defaults.keep_statements + 1));
     }
 
     #[test]

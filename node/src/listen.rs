@@ -1,20 +1,63 @@
-//! HTTP over the network seam: axum's listener on top of ours, with a bound on connections.
+//! HTTP over the network seam, with a bound on connections and on how long one may be silent.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use raft::BoxStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Connections at once; the next one waits in the backlog until one ends, without a word. As many as requests may
 /// wait by default: a thousand clients of one node leave room for those who ask how it is.
 const CONNECTIONS: usize = 4096;
 
-/// A listener for axum.
+/// How long a connection may take to send a request's head, the wait for its first byte included: a client that
+/// says nothing must not keep a place for ever. Longer than clients usually keep an idle connection.
+const SILENCE: Duration = Duration::from_secs(90);
+
+/// Serves until told to stop. Requests under way then are still answered.
+pub(crate) async fn serve(mut listener: HttpListener, app: Router, mut stopping: watch::Receiver<bool>) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(SILENCE);
+    loop {
+        let connection = tokio::select! {
+            biased;
+            // The sender lives as long as the node; if it is gone, so is the node.
+            _ = stopping.wait_for(|stop| *stop) => return,
+            connection = listener.accept() => connection,
+        };
+        let service = TowerToHyperService::new(app.clone());
+        let served = http
+            .serve_connection(TokioIo::new(connection), service)
+            .with_upgrades();
+        let mut stopping = stopping.clone();
+        tokio::spawn(async move {
+            let mut served = pin!(served);
+            let told = async {
+                let _ = stopping.wait_for(|stop| *stop).await;
+            };
+            let ended = tokio::select! {
+                ended = served.as_mut() => ended,
+                () = told => {
+                    served.as_mut().graceful_shutdown();
+                    served.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a client's connection broke");
+            }
+        });
+    }
+}
+
+/// Where clients come in.
 pub(crate) struct HttpListener {
     inner: Box<dyn raft::Listener>,
     places: Arc<Semaphore>,
@@ -34,23 +77,17 @@ impl HttpListener {
     }
 }
 
-impl axum::serve::Listener for HttpListener {
-    type Io = Connection;
-    type Addr = String;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+impl HttpListener {
+    async fn accept(&mut self) -> Connection {
         // The semaphore is never closed; were it, no connection would be counted.
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
         loop {
             match self.inner.accept().await {
-                Ok((stream, from)) => {
-                    return (
-                        Connection {
-                            stream,
-                            _place: place,
-                        },
-                        from,
-                    );
+                Ok((stream, _)) => {
+                    return Connection {
+                        stream,
+                        _place: place,
+                    };
                 }
                 Err(error) => {
                     // Out of file descriptors, mostly: others end meanwhile.
@@ -59,10 +96,6 @@ impl axum::serve::Listener for HttpListener {
                 }
             }
         }
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        Ok(self.addr())
     }
 }
 

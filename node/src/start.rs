@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -16,13 +15,13 @@ use parking_lot::RwLock;
 use raft::{Attachments, PeerAddr, Replica, Role};
 use tokio::sync::{mpsc, watch};
 
-use crate::actors::{self, Record};
+use crate::actors::{self, Backlog, Record};
 use crate::alarm::Alarms;
 use crate::api;
 use crate::archive::Archive;
 use crate::config::Cluster;
 use crate::gateway::{self, Batcher, Gateway, Inner, Peers, Waiters};
-use crate::listen::HttpListener;
+use crate::listen::{self, HttpListener};
 use crate::machine::Machine;
 use crate::membership;
 use crate::seams::Seams;
@@ -110,7 +109,7 @@ pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError>
     let ledger = Arc::new(RwLock::new(Ledger::new()));
     let alarms = Alarms::default();
     let waiters = Waiters::new(cluster.limits.pending);
-    let backlog = Arc::new(AtomicU64::new(0));
+    let backlog = Arc::new(Backlog::default());
     let (fed, feed) = mpsc::unbounded_channel();
     let (foreign, foreign_seen) = watch::channel(None);
     let archive = Arc::new(Archive::new(
@@ -194,7 +193,7 @@ struct Parts {
     archive: Arc<Archive>,
     alarms: Alarms,
     waiters: Arc<Waiters>,
-    backlog: Arc<AtomicU64>,
+    backlog: Arc<Backlog>,
     offers: mpsc::Sender<gateway::Offer>,
     patience: Duration,
 }
@@ -283,10 +282,14 @@ async fn finish(
     };
     tokio::spawn(batcher.run());
     let mut status = replica.watch_status();
-    let (archivist, ready_seen) = (Arc::clone(&archive), gateway.ready_at());
+    let (archivist, ready_seen, archiving) = (Arc::clone(&archive), gateway.ready_at(), replica.clone());
     tokio::spawn(async move {
         tokio::select! {
-            () = archivist.run(ready_seen) => {}
+            error = archivist.run(ready_seen) => {
+                if !planted!("file-sync-error-ignored") {
+                    archiving.disk_failed(&error);
+                }
+            }
             _ = status.wait_for(|status| status.role == Role::Stopped) => {}
         }
     });
@@ -309,17 +312,9 @@ async fn finish(
     });
 
     let api_addr = listener.addr();
-    let (stop_http, mut stopping) = watch::channel(false);
+    let (stop_http, stopping) = watch::channel(false);
     let app = api::router(Arc::new(gateway.clone()), &cluster);
-    tokio::spawn(async move {
-        let served = axum::serve(listener, app).with_graceful_shutdown(async move {
-            // The sender lives as long as the node; if it is gone, so is the node.
-            let _ = stopping.wait_for(|stop| *stop).await;
-        });
-        if let Err(error) = served.await {
-            tracing::error!(%error, "HTTP ended");
-        }
-    });
+    tokio::spawn(listen::serve(listener, app, stopping));
     tracing::info!(node = id, cluster = %cluster_id, api = api_addr, peers = replica.listen_addr(), "started");
     Ok(Node {
         gateway,

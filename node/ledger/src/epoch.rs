@@ -93,7 +93,7 @@ impl Ledger {
         let mut pass = Pass::default();
         while let Some(rank) = queue.next() {
             let handle = queue.members[rank as usize].handle;
-            if self.is_open(handle, epoch) {
+            if self.has_open(handle, epoch) {
                 match self.make_seal(work, handle, epoch) {
                     Ok(seal) => pass.seals.push(seal),
                     Err(refusal) => pass.held.push(Held {
@@ -108,7 +108,7 @@ impl Ledger {
         pass
     }
 
-    fn is_open(&self, asset: Handle, epoch: Epoch) -> bool {
+    pub(crate) fn has_open(&self, asset: Handle, epoch: Epoch) -> bool {
         self.epochs
             .get(&epoch)
             .is_some_and(|book| book.open.contains(asset))

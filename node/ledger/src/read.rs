@@ -290,6 +290,7 @@ impl Ledger {
     pub fn seal_record(&self, asset: &AssetId, epoch: Epoch, version: Option<u32>) -> Option<&SealRecord> {
         let seals = self.seals(asset, epoch);
         match version {
+            None if planted!("oldest-seal-shown") => seals.first(),
             None => seals.last(),
             Some(version) => seals.get(usize::try_from(version).ok()?),
         }
@@ -370,6 +371,13 @@ impl Ledger {
             .collect();
         assets.sort();
         assets
+    }
+
+    /// Whether an asset has statements past its watermark in an epoch that is in memory. (In those that are not, only the
+    /// root has.)
+    pub fn is_open(&self, asset: &AssetId, epoch: Epoch) -> bool {
+        let handle = self.assets.handle(asset.as_str());
+        handle.is_some_and(|handle| self.has_open(handle, epoch))
     }
 
     /// Late statements: those past a seal's watermark, each with the asset for which it is late; of one asset or all, in one

@@ -38,7 +38,7 @@ pub(crate) struct Restart {
 /// The actor.
 pub(crate) struct Attestor {
     core: Attestation,
-    /// To the signer. Not bounded: a header is small, and the backlog that the router keeps bounds their number.
+    /// To the signer. Not bounded: a header is small, and there is one for each block that the ledger keeps anyway.
     verified: mpsc::UnboundedSender<Header>,
     alarms: Alarms,
 }

@@ -14,6 +14,7 @@
 
 mod attestation;
 mod attestor;
+mod backlog;
 mod balancing;
 mod book;
 mod memory;
@@ -25,7 +26,6 @@ mod signed;
 mod signer;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use actix::Actor as _;
 use ed25519_dalek::SigningKey;
@@ -33,8 +33,10 @@ use ledger::{ClusterId, Ledger, NodeId};
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 
+pub(crate) use backlog::Backlog;
 pub(crate) use router::{Fed, Origin};
 pub(crate) use signed::Record;
+pub(crate) use signer::Own;
 
 use crate::alarm::Alarms;
 use crate::config::Sealing;
@@ -50,8 +52,8 @@ pub(crate) struct Setup {
     pub(crate) gateway: Gateway,
     pub(crate) alarms: Alarms,
     pub(crate) feed: mpsc::UnboundedReceiver<Fed>,
-    pub(crate) backlog: Arc<AtomicU64>,
-    pub(crate) signed: watch::Sender<Option<u64>>,
+    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) signed: watch::Sender<Option<Own>>,
     pub(crate) sealing: Sealing,
 }
 

@@ -7,7 +7,6 @@
 //! blocks of this node confirm through the chain.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::{Actor as _, Addr};
 use ledger::{Applied, ClusterId, Digest, Entry, Epoch, Event, Ledger};
@@ -15,6 +14,7 @@ use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
 use super::attestor::{Attestor, Contradiction, Restart};
+use super::backlog::Backlog;
 use super::balancing::{Balancing, Task, Work};
 use super::routing::{Expected, Item, Routed, Routes};
 
@@ -24,6 +24,8 @@ pub(crate) enum Fed {
     Applied {
         entry: Arc<Entry>,
         applied: Arc<Applied>,
+        /// How many bytes the entry has in the log.
+        bytes: u64,
     },
     /// The ledger was replaced by a snapshot's.
     Restored(Origin),
@@ -43,6 +45,16 @@ pub(crate) struct Origin {
     pub(crate) events: Vec<Event>,
 }
 
+impl Fed {
+    /// What it counts for in the [`Backlog`].
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Fed::Applied { bytes, .. } => *bytes,
+            Fed::Restored(_) | Fed::Frozen { .. } | Fed::Thawed { .. } => 0,
+        }
+    }
+}
+
 impl Origin {
     /// As a ledger stands.
     pub(crate) fn of(ledger: &Ledger) -> Self {
@@ -59,11 +71,17 @@ pub(crate) struct Router {
     cluster: ClusterId,
     ledger: Arc<RwLock<Ledger>>,
     attestor: Addr<Attestor>,
-    backlog: Arc<AtomicU64>,
+    backlog: Arc<Backlog>,
     routes: Routes,
     groups: Vec<Addr<Balancing>>,
     /// Entries up to here are in the memories already.
     known: Option<u64>,
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.backlog.end();
+    }
 }
 
 /// An actor is gone.
@@ -75,7 +93,7 @@ impl Router {
         cluster: ClusterId,
         ledger: Arc<RwLock<Ledger>>,
         attestor: Addr<Attestor>,
-        backlog: Arc<AtomicU64>,
+        backlog: Arc<Backlog>,
     ) -> Self {
         let mut router = Router {
             cluster,
@@ -93,13 +111,14 @@ impl Router {
     /// Runs until the state machine is gone. Must run on a `LocalSet`: it starts actors.
     pub(crate) async fn run(mut self, mut feed: mpsc::UnboundedReceiver<Fed>) {
         while let Some(fed) = feed.recv().await {
+            let bytes = fed.bytes();
             let done = match fed {
-                Fed::Applied { entry, applied } => self.entry(&entry, &applied).await,
+                Fed::Applied { entry, applied, .. } => self.entry(&entry, &applied).await,
                 Fed::Restored(origin) => self.begin(origin).await,
                 Fed::Frozen { index, epoch } => self.frozen(index, epoch).await,
                 Fed::Thawed { index, events } => self.thawed(index, events).await,
             };
-            self.backlog.fetch_sub(1, Ordering::Relaxed);
+            self.backlog.done(bytes);
             if let Err(Gone) = done {
                 tracing::error!("a balancing actor is gone; all begin anew from the ledger's journals");
                 let origin = Origin::of(&self.ledger.read());

@@ -16,7 +16,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use ledger::block::{Attestation, Header};
 use ledger::canonical::Canonical;
 use ledger::jws::thumbprint;
-use ledger::{NodeId, PublicKey, Signature};
+use ledger::{Digest, NodeId, PublicKey, Signature};
 use tokio::sync::{mpsc, watch};
 
 use super::signed::{Record, Signed};
@@ -37,8 +37,50 @@ pub(crate) struct Signer {
     pub(crate) verified: mpsc::UnboundedReceiver<Header>,
     pub(crate) gateway: Gateway,
     pub(crate) alarms: Alarms,
-    /// Highest block index signed, or whose descendant is.
-    pub(crate) signed: watch::Sender<Option<u64>>,
+    pub(crate) signed: watch::Sender<Option<Own>>,
+}
+
+/// The blocks that this process verified and signed without a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Own {
+    /// The first one's index.
+    first: u64,
+    /// The last one's, and its header.
+    last: u64,
+    header: Digest,
+}
+
+impl Own {
+    fn one(index: u64, header: Digest) -> Own {
+        Own {
+            first: index,
+            last: index,
+            header,
+        }
+    }
+
+    /// With the next header that was verified. Behind a gap (a snapshot was installed) it begins anew: what lies in it
+    /// this node never computed.
+    fn and(self, header: &Header) -> Own {
+        let next = Own::one(header.index, header.digest());
+        match header.previous == self.header {
+            true => Own {
+                first: self.first,
+                ..next
+            },
+            false => next,
+        }
+    }
+
+    /// Whether the block at this index is one of them.
+    pub(crate) fn contains(&self, index: u64) -> bool {
+        (self.first..=self.last).contains(&index)
+    }
+
+    /// The last one's index.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
 }
 
 impl Signer {
@@ -75,10 +117,11 @@ impl Signer {
                 );
                 return;
             }
-            self.signed.send_replace(Some(last.index));
+            self.signed.send_replace(Some(Own::one(last.index, last.header)));
         }
         let mut headers = Vec::new();
         let mut strange = false;
+        let mut own: Option<Own> = None;
         while self.verified.recv_many(&mut headers, BATCH).await > 0 {
             let Some(last) = headers.last() else { continue };
             // Its signatures count for nothing then. Whoever replaces a key is told so, once.
@@ -104,17 +147,15 @@ impl Signer {
                 self.gateway.replica().disk_failed(&error);
                 return;
             }
+            for header in &headers {
+                own =
+                    Some(own.map_or_else(|| Own::one(header.index, header.digest()), |own| own.and(header)));
+            }
             let signatures = headers
                 .drain(..)
                 .map(|header| (header.index, self.sign(&header)))
                 .collect();
-            self.signed.send_if_modified(|signed| {
-                let newer = signed.is_none_or(|before| before < last.index);
-                if newer {
-                    *signed = Some(last.index);
-                }
-                newer
-            });
+            self.signed.send_replace(own);
             self.place(signatures).await;
         }
     }
@@ -168,5 +209,41 @@ impl Signer {
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ledger::ClusterId;
+
+    use super::*;
+
+    fn header(index: u64, previous: Digest) -> Header {
+        Header {
+            cluster: ClusterId::default(),
+            index,
+            count: 1,
+            root: Digest::default(),
+            previous,
+            state: Digest::default(),
+            voters: Digest::default(),
+        }
+    }
+
+    #[test]
+    fn a_node_vouches_for_what_it_computed_without_a_gap() {
+        let first = header(10, Digest([7; 32]));
+        let second = header(14, first.digest());
+        let own = Own::one(first.index, first.digest()).and(&second);
+        let within = |own: &Own| [9, 10, 12, 14, 15].map(|index| own.contains(index));
+        assert_eq!(within(&own), [false, true, true, true, false]);
+        // A snapshot brought all up to 90; the next block does not follow the last one that was computed here.
+        let beyond = header(95, Digest([8; 32]));
+        let own = own.and(&beyond);
+        assert_eq!(
+            [14, 60, 95].map(|index| own.contains(index)),
+            [false, false, true]
+        );
+        assert_eq!(own.last(), 95);
     }
 }

@@ -108,6 +108,25 @@ pub enum Unanswered {
     /// Certainly without effect: it has more bytes than a log entry may have.
     #[error("the action is too large for a log entry")]
     TooLarge,
+    /// Certainly without effect: it is about more archived epochs than may come back into memory for one request.
+    #[error(
+        "this is about {needed} epochs that lie in the archive; at most {most} may be in one request, so send it in parts"
+    )]
+    TooManyArchived {
+        /// How many it is about.
+        needed: usize,
+        /// How many may be.
+        most: usize,
+    },
+    /// Certainly without effect: memory is full with epochs that can't leave, and this would bring back more.
+    #[error(
+        "memory is full, and this is about an epoch in the archive: once what is late has been corrected, or sealing has \
+         caught up, there is room"
+    )]
+    ArchiveBusy {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// What was asked for lies in a file that is damaged or gone here; the node asks the others for it.
     #[error("{why}")]
     Damaged {

@@ -110,6 +110,8 @@ async fn populate(call: Call) -> Result<Answer, Fault> {
         .params
         .optional("kwha", rounded(0, MAX_SETTLEMENT / 1000))?
         .unwrap_or(KWH);
+    // What was populated through another node must be seen here, or it would be booked again.
+    call.backend.barrier().await?;
     let label = Label::try_from(LABEL).map_err(|what| call.params.invalid("meterId", what))?;
     let (quarters, booked) = {
         let quarters = {

@@ -228,6 +228,11 @@ pub(crate) const CODES: &[(u16, &str, &str)] = &[
         "the action is larger than a log entry may be",
     ),
     (
+        413,
+        "too_many_archived",
+        "the settlements are of more archived epochs than may come back into memory at once; send them in parts",
+    ),
+    (
         415,
         "unsupported_media_type",
         "the body is of a kind that the action doesn't take",
@@ -257,6 +262,12 @@ pub(crate) const CODES: &[(u16, &str, &str)] = &[
         429,
         "busy",
         "too much is under way; the request had no effect; see Retry-After",
+    ),
+    (
+        429,
+        "archive_busy",
+        "the settlement is of an archived epoch, and memory is full with what can't leave it; the request had no effect; once what \
+         is late is corrected there is room; see Retry-After",
     ),
     (
         503,
@@ -313,6 +324,8 @@ impl Fault {
                 Unanswered::UnsignedRefused => (StatusCode::FORBIDDEN, "unsigned_refused"),
                 Unanswered::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "action_too_large"),
                 Unanswered::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy"),
+                Unanswered::TooManyArchived { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_many_archived"),
+                Unanswered::ArchiveBusy { .. } => (StatusCode::TOO_MANY_REQUESTS, "archive_busy"),
                 Unanswered::NoLeader => (StatusCode::SERVICE_UNAVAILABLE, "no_leader"),
                 Unanswered::Alarmed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "alarm"),
                 Unanswered::Damaged { .. } => (StatusCode::SERVICE_UNAVAILABLE, "archive_damaged"),
@@ -448,7 +461,9 @@ impl Fault {
                     .map(|value| vec![(ALLOW, value)])
                     .unwrap_or_default()
             }
-            Fault::Unanswered(Unanswered::Busy { retry_after }) => vec![retry(*retry_after)],
+            Fault::Unanswered(Unanswered::Busy { retry_after } | Unanswered::ArchiveBusy { retry_after }) => {
+                vec![retry(*retry_after)]
+            }
             Fault::NoUpgrade => vec![
                 (CONNECTION, HeaderValue::from_static("upgrade")),
                 (UPGRADE, HeaderValue::from_static(PROTOCOL)),

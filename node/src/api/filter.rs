@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A string in a query equals a number of the same text too, for query strings know no numbers. What always holds:
-//! depth and size are bounded by the parser before, and regular expressions take linear time. Absent on purpose: `$where`
+//! depth is bounded by the parser before, the number of conditions and of regular expressions here, and the latter take
+//! linear time: a query is held against every asset while nothing can be applied. Absent on purpose: `$where`
 //! and everything else that computes.
 
 use regex::Regex;
@@ -17,9 +18,34 @@ use serde_json::Value;
 use super::asset::pattern;
 use super::json::Json;
 
+/// Values that one query may compare with.
+const VALUES: usize = 1_000;
+/// Regular expressions in one query; each may take a mebibyte.
+const PATTERNS: usize = 16;
+
 /// Conditions that must all hold.
 #[derive(Debug)]
 pub(crate) struct Filter(Vec<Term>);
+
+/// What a query may still have.
+struct Allowance {
+    values: usize,
+    patterns: usize,
+}
+
+impl Allowance {
+    fn values(&mut self, n: usize) -> Result<(), String> {
+        let left = self.values.checked_sub(n);
+        self.values = left.ok_or_else(|| format!("a query of at most {VALUES} conditions and values"))?;
+        Ok(())
+    }
+
+    fn pattern(&mut self) -> Result<(), String> {
+        let left = self.patterns.checked_sub(1);
+        self.patterns = left.ok_or_else(|| format!("a query of at most {PATTERNS} regular expressions"))?;
+        Ok(())
+    }
+}
 
 #[derive(Debug)]
 enum Term {
@@ -43,18 +69,27 @@ enum Condition {
 impl Filter {
     /// Reads a query, or says what was expected.
     pub(crate) fn parse(json: &Json) -> Result<Filter, String> {
+        let allowed = &mut Allowance {
+            values: VALUES,
+            patterns: PATTERNS,
+        };
+        Filter::read(json, allowed)
+    }
+
+    fn read(json: &Json, allowed: &mut Allowance) -> Result<Filter, String> {
         let Json::Object(fields) = json else {
             return Err("a query object, as {\"balancerule.to\": \"g\"}".to_owned());
         };
         let mut terms = Vec::new();
         for (name, value) in fields {
+            allowed.values(1)?;
             match name.as_str() {
-                "$or" => terms.push(Term::Or(branches(name, value)?)),
-                "$and" => terms.push(Term::And(branches(name, value)?)),
+                "$or" => terms.push(Term::Or(branches(name, value, allowed)?)),
+                "$and" => terms.push(Term::And(branches(name, value, allowed)?)),
                 _ if name.starts_with('$') => return Err(format!("one of $or, $and or a path, not {name}")),
                 _ => {
                     let path: Vec<String> = name.split('.').map(str::to_owned).collect();
-                    for condition in conditions(value)? {
+                    for condition in conditions(value, allowed)? {
                         terms.push(Term::At(path.clone(), condition));
                     }
                 }
@@ -99,16 +134,16 @@ fn elements(json: &Json) -> Option<Vec<&Json>> {
     }
 }
 
-fn branches(name: &str, json: &Json) -> Result<Vec<Filter>, String> {
+fn branches(name: &str, json: &Json, allowed: &mut Allowance) -> Result<Vec<Filter>, String> {
     let branches = elements(json).filter(|branches| !branches.is_empty());
     branches
         .ok_or_else(|| format!("a list of queries in {name}"))?
         .into_iter()
-        .map(Filter::parse)
+        .map(|branch| Filter::read(branch, allowed))
         .collect()
 }
 
-fn conditions(json: &Json) -> Result<Vec<Condition>, String> {
+fn conditions(json: &Json, allowed: &mut Allowance) -> Result<Vec<Condition>, String> {
     let Json::Object(fields) = json else {
         return Ok(vec![Condition::Equals(json.clone())]);
     };
@@ -123,6 +158,7 @@ fn conditions(json: &Json) -> Result<Vec<Condition>, String> {
             ("$ne", value) => Ok(Condition::Differs(value.clone())),
             ("$in", value) => {
                 let all = elements(value).ok_or("a list of values in $in")?;
+                allowed.values(all.len())?;
                 Ok(Condition::In(all.into_iter().cloned().collect()))
             }
             ("$exists", Json::Flag(wanted)) => Ok(Condition::Exists(*wanted)),
@@ -130,7 +166,10 @@ fn conditions(json: &Json) -> Result<Vec<Condition>, String> {
                 Ok(Condition::Exists(text == "true"))
             }
             ("$exists", _) => Err("true or false in $exists".to_owned()),
-            ("$regex", Json::Text(text)) => Ok(Condition::Matches(pattern(text)?)),
+            ("$regex", Json::Text(text)) => {
+                allowed.pattern()?;
+                Ok(Condition::Matches(pattern(text)?))
+            }
             ("$regex", _) => Err("a regular expression in $regex".to_owned()),
             (name, _) => Err(format!("one of $eq, $ne, $in, $exists, $regex, not {name}")),
         })
@@ -205,5 +244,26 @@ mod tests {
         ] {
             assert!(matches(filter, &asset).is_err(), "{filter}");
         }
+    }
+
+    #[test]
+    fn a_query_costs_a_bounded_amount() {
+        let many = |one: &str, n: usize| format!(r#"{{"$or":[{}]}}"#, vec![one; n].join(","));
+        let values = |n: usize| format!(r#"{{"a":{{"$in":[{}]}}}}"#, vec!["1"; n].join(","));
+        let asset = json!({"a": "x"});
+        for (filter, taken) in [
+            // The `$or` is a condition too.
+            (many(r#"{"a":"y"}"#, VALUES - 1), true),
+            (many(r#"{"a":"y"}"#, VALUES), false),
+            (values(VALUES - 1), true),
+            (values(VALUES), false),
+            (many(r#"{"a":{"$regex":"y"}}"#, PATTERNS), true),
+            (many(r#"{"a":{"$regex":"y"}}"#, PATTERNS + 1), false),
+        ] {
+            let found = matches(&filter, &asset);
+            assert_eq!(found.is_ok(), taken, "{:.80}: {found:?}", filter);
+        }
+        let refused = matches(&many(r#"{"a":"y"}"#, VALUES), &asset).expect_err("too many");
+        assert_eq!(refused, "a query of at most 1000 conditions and values");
     }
 }

@@ -23,7 +23,8 @@
 //! read shows all that was acknowledged before it, unless the client says `consistency=local`; there is no 500.
 //!
 //! Absent on purpose: sockets, clocks and randomness (this runs in a simulator as it is); knowledge of Raft; EAF's
-//! `metering.updateReading` and `.lastReading`, whose memory of readings would have to be the ledger's to be safe.
+//! `metering.updateReading` and `.lastReading`, whose memory of readings would have to be the ledger's to be safe; EAF's
+//! `contract.process`, which counted energy on a contract by hand: here only sealing does.
 
 pub mod backend;
 

@@ -231,7 +231,8 @@ fn may(route: &Route, code: &str) -> bool {
             writes
         }
         "unknown_asset" => names("assetId") || names("under"),
-        "batch_too_large" => route.body == Body::Batch,
+        "batch_too_large" | "too_many_archived" => route.body == Body::Batch,
+        "archive_busy" => route.name.starts_with("balancing.addSettlement"),
         "alarm" => writes || route.access == Access::ReadSealed,
         "no_leader" | "stopping" => writes || reads,
         "archive_damaged" => reads,

@@ -13,15 +13,15 @@ use super::files::{self, Names};
 use super::{Archive, Leaving, file};
 
 impl Archive {
-    /// Runs until the disk fails, for which the replica stops. `ready_at` tells what was committed when the node
+    /// Runs until something fails, for which the replica stops: without an archivist memory would have no bound. `ready_at` tells what was committed when the node
     /// started, once that is known: until it is applied, a node has more urgent things to do.
-    pub(crate) async fn run(&self, ready_at: watch::Receiver<Option<u64>>) {
+    pub(crate) async fn run(&self, ready_at: watch::Receiver<Option<u64>>) -> io::Error {
         let _resting = Resting(self);
         loop {
             self.due.notified().await;
             if let Err(error) = self.archive_all(&ready_at).await {
                 tracing::error!(%error, "nothing is archived any more");
-                return;
+                return error;
             }
         }
     }
@@ -54,7 +54,7 @@ impl Archive {
         let Some(lent) = self.ledger.read().share(epoch) else {
             return Ok(());
         };
-        let mut lent = raft::elsewhere(pace, || lent.survey()).await;
+        let mut lent = raft::elsewhere(pace, || lent.survey()).await?;
         let unchanged = {
             let ledger = self.ledger.read();
             ledger.add_leaves(&mut lent);
@@ -76,17 +76,16 @@ impl Archive {
         drop(held);
         tracing::debug!(%epoch, statements = lent.len(), bytes, frozen, "archived");
         // Nobody else may have the book any more: to drop it takes a while.
-        raft::elsewhere(pace, || drop(lent)).await;
-        Ok(())
+        raft::elsewhere(pace, || drop(lent)).await
     }
 
     /// Writes an epoch's files, which are durable then.
     async fn write(&self, lent: &Arc<FrozenEpoch>, pace: Pace) -> io::Result<(Vec<ArchiveFile>, Vec<Hold>)> {
         let (lent, cluster) = (Arc::clone(lent), self.cluster);
         let met = Arc::clone(&lent);
-        let mut names = raft::elsewhere(pace, move || Names::meet(&met)).await;
+        let mut names = raft::elsewhere(pace, move || Names::meet(&met)).await?;
         raft::aside(|| names.learn(&self.ledger));
-        let encoded = raft::elsewhere(pace, move || files::encode(&lent, cluster, &names)).await?;
+        let encoded = raft::elsewhere(pace, move || files::encode(&lent, cluster, &names)).await??;
         let (mut files, mut held) = (Vec::new(), Vec::new());
         for (attachment, content) in encoded {
             held.push(self.attachments.write(&attachment, content).await?);

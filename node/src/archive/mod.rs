@@ -26,7 +26,7 @@ use parking_lot::{Mutex, RwLock};
 use raft::{Attachment, Attachments, BoxFuture, Unreadable};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::actors::Fed;
+use crate::actors::{Backlog, Fed};
 use crate::config::Archiving;
 
 /// Statements of epochs that are in memory for readers; more only if one epoch alone has more.
@@ -40,7 +40,7 @@ pub(crate) struct Archive {
     cluster: ClusterId,
     /// The actors end with the state machine, which holds the sender.
     actors: mpsc::WeakUnboundedSender<Fed>,
-    backlog: Arc<AtomicU64>,
+    backlog: Arc<Backlog>,
     /// Readers load one epoch at a time, so that those who want the same wait for one load.
     loading: tokio::sync::Mutex<()>,
     /// An entry is about to be applied: what it needs is in memory and must stay.
@@ -94,7 +94,7 @@ impl Archive {
         limits: Archiving,
         cluster: ClusterId,
         actors: mpsc::WeakUnboundedSender<Fed>,
-        backlog: Arc<AtomicU64>,
+        backlog: Arc<Backlog>,
     ) -> Archive {
         Archive {
             ledger,
@@ -191,6 +191,12 @@ impl Archive {
         let _ = told.send(frozen);
     }
 
+    /// Whether there is room to bring epochs back into memory for late values. Those that came back stay until they are
+    /// corrected, and nothing else can make room.
+    pub(crate) fn has_room_for_late(&self, ledger: &Ledger) -> bool {
+        !self.limits.is_full_of_late(ledger.held())
+    }
+
     fn is_applying(&self) -> bool {
         self.applying.load(Ordering::Acquire)
     }
@@ -202,7 +208,7 @@ impl Archive {
 
     fn feed(&self, fed: Fed) {
         if let Some(actors) = self.actors.upgrade() {
-            self.backlog.fetch_add(1, Ordering::Relaxed);
+            self.backlog.add(fed.bytes());
             // The actors end only with the node.
             let _ = actors.send(fed);
         }

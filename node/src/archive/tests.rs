@@ -295,7 +295,7 @@ async fn entries_wait_until_enough_has_left_memory() {
     };
     tokio::select! {
         biased;
-        () = archive.run(ready) => panic!("the archivist ends"),
+        error = archive.run(ready) => panic!("the archivist ends: {error}"),
         () = waiting => {}
     }
     assert!(archive.room().is_none());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use raft::{FileDisk, TcpNetwork};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -72,8 +73,7 @@ impl Node {
             Err(_) => None,
         };
         let directory = node_dir(&self.place.data, self.id).join("disk");
-        std::fs::create_dir_all(&directory)
-            .map_err(|error| Failure::Usage(format!("{}: {error}", directory.display())))?;
+        raise_descriptors();
         let config = NodeConfig {
             id: self.id,
             cluster,
@@ -109,6 +109,24 @@ impl Node {
             (None, Err(fault)) => Err(Failure::Broken(fault.to_string())),
             (None, Ok(())) => Ok(()),
         }
+    }
+}
+
+/// Takes as many file descriptors as the system gives: each client's connection takes one, and without any left not even a
+/// segment of the log can be opened.
+fn raise_descriptors() {
+    const ENOUGH: u64 = 8_192;
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "can't raise the number of file descriptors");
+    }
+    let limit = getrlimit(Resource::Nofile).current;
+    if limit.is_some_and(|limit| limit < ENOUGH) {
+        tracing::warn!(
+            ?limit,
+            "few file descriptors: many clients at once may leave none for files"
+        );
     }
 }
 

@@ -12,7 +12,8 @@
 //!
 //! What always holds: nobody's answer differs from what it would have been alone. What is merged books settlements
 //! and nothing else, and none of them can be refused for what it says ([`merges`]), so no request's fate hangs on
-//! another's; what remains (no leader, an alarm, an unknown outcome) would have met each. A client's key stays the
+//! another's; what remains (an alarm, an unknown outcome) would have met each. While there is no leader, only those
+//! give up whose own patience has ended. A client's key stays the
 //! name of one request: such are never merged. No timer holds a request up: while fewer than [`IN_FLIGHT`] envelopes are
 //! under way a lone one leaves at once, else it gathers company.
 
@@ -65,6 +66,20 @@ impl Merging {
         let more = state.in_flight < IN_FLIGHT;
         state.in_flight += usize::from(more);
         more
+    }
+
+    /// Puts requests back, in front: nothing has happened to them, and not all of them have waited long.
+    fn put_back(&self, taken: Vec<Waiting>, settlements: Vec<Settlement>, counts: &[u32]) {
+        let mut settlements = settlements.into_iter();
+        let whole = taken.into_iter().zip(counts).map(|(waiting, count)| Waiting {
+            settlements: settlements.by_ref().take(*count as usize).collect(),
+            ..waiting
+        });
+        let whole: Vec<Waiting> = whole.collect();
+        let mut state = self.0.lock();
+        for waiting in whole.into_iter().rev() {
+            state.queue.push_front(waiting);
+        }
     }
 
     /// What fits into one envelope; with nothing left, who carried is done.
@@ -131,7 +146,7 @@ impl Gateway {
                     None
                 })
                 .collect();
-            // The oldest has waited longest; all are answered when its patience ends.
+            // The oldest has waited longest; without an effect by then, the others wait on.
             let Some(deadline) = taken.iter().map(|waiting| waiting.deadline).min() else {
                 continue;
             };
@@ -145,10 +160,13 @@ impl Gateway {
                 .take(kept)
                 .flat_map(|waiting| std::mem::take(&mut waiting.settlements))
                 .collect();
-            let outcome = match self.wrap(Action::Settle { settlements }, None) {
-                Ok(envelope) => self.deliver(envelope, deadline).await,
-                Err(why) => Err(why),
-            };
+            let (action, outcome) = self
+                .deliver_own(Action::Settle { settlements }, None, deadline)
+                .await;
+            if let (Err(Unanswered::NoLeader), Action::Settle { settlements }) = (&outcome, action) {
+                self.inner.merging.put_back(taken, settlements, &counts);
+                continue;
+            }
             let mut offset = 0;
             for (waiting, count) in taken.into_iter().zip(counts) {
                 let part = outcome.clone().map(|receipt| part(receipt, offset, count));
@@ -272,6 +290,36 @@ mod tests {
         assert!(
             merging.push(waiting(1).0),
             "all have gone home: the next sends for one"
+        );
+    }
+
+    #[test]
+    fn what_is_put_back_is_taken_again_as_it_was() {
+        let merging = Merging::default();
+        let mut answers = Vec::new();
+        for (n, meter) in [(2, "a"), (1, "b"), (3, "c")] {
+            let (mut waiting, answer) = waiting(n);
+            waiting.settlements = vec![settlement(meter); n];
+            merging.push(waiting);
+            answers.push(answer);
+        }
+        let mut taken = merging.take().expect("three wait");
+        let (late, answer) = waiting(1);
+        merging.push(late);
+        answers.push(answer);
+        let settlements = taken
+            .iter_mut()
+            .flat_map(|w| std::mem::take(&mut w.settlements))
+            .collect();
+        merging.put_back(taken, settlements, &[2, 1, 3]);
+        let again = merging.take().expect("all four wait");
+        let meters: Vec<Vec<&str>> = again
+            .iter()
+            .map(|w| w.settlements.iter().map(|s| s.meter.as_str()).collect())
+            .collect();
+        assert_eq!(
+            meters,
+            [vec!["a", "a"], vec!["b"], vec!["c", "c", "c"], vec!["a"]]
         );
     }
 

@@ -23,13 +23,16 @@ mod stamp;
 mod waiters;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use ledger::canonical::Canonical;
-use ledger::{Action, ClusterId, Envelope, Epoch, Ledger, NodeId, Nonce, PublicKey, Signature, Timestamp};
+use ledger::envelope::LIFETIME_MS;
+use ledger::{
+    Action, ClusterId, Envelope, Epoch, Ledger, NodeId, Nonce, Outcome, PublicKey, Refusal, Settlement,
+    Signature, Timestamp,
+};
 use parking_lot::RwLock;
 use raft::{BoxFuture, Disk, Replica, Unreadable};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -42,18 +45,20 @@ pub(crate) use orders::Given;
 pub(crate) use peers::Peers;
 pub(crate) use waiters::{Place, Told, Waiters};
 
+use crate::actors::{Backlog, Own};
 use crate::alarm::Alarms;
 use crate::archive::{Archive, ArchiveStatus};
 use crate::order::{Done, NotDone, Order};
 use crate::seams::Entropy;
 
-/// How long before an unsigned request's envelope expires. Less than the 15 minutes allowed, by what the
-/// ledger's time may lag behind the leader's stamp.
-const ENVELOPE_LIFETIME_MS: u64 = 13 * 60 * 1000;
 /// How long a client waits for this node's signature under a block.
 const SIGNATURE_PATIENCE: Duration = Duration::from_secs(1);
 /// Entries that the actors may lag behind before the node takes no more writes.
 const BACKLOG_LIMIT: u64 = 4_096;
+/// Archived epochs that one request may bring back into memory, on every node and before anything else is applied.
+const MOST_ARCHIVED: usize = 64;
+/// Bytes of their files, if they are more than one: some 250 000 seals, or eight million statements.
+const MOST_ARCHIVED_BYTES: u64 = 64 << 20;
 
 /// The gateway of one node; clones are the same one.
 #[derive(Clone)]
@@ -80,10 +85,10 @@ pub(crate) struct Inner {
     /// Asked only for what it counts.
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) alarms: Alarms,
-    /// Highest block index that this node signed, or an ancestor of one that it signed.
-    pub(crate) signed: watch::Receiver<Option<u64>>,
+    /// The blocks that this process computed and signed.
+    pub(crate) signed: watch::Receiver<Option<Own>>,
     /// Entries applied but not yet worked off by the actors.
-    pub(crate) backlog: Arc<AtomicU64>,
+    pub(crate) backlog: Arc<Backlog>,
     /// See [`NodeStatus::ready_at`].
     pub(crate) ready_at: watch::Sender<Option<u64>>,
     /// Orders that admins have given this process.
@@ -126,15 +131,32 @@ impl Gateway {
         }
     }
 
-    /// An envelope around an action, signed by the gateway's key.
-    fn wrap(&self, action: Action, nonce: Option<Nonce>) -> Result<Envelope, Unanswered> {
+    /// Delivers an action in an envelope of the gateway's own, and gives the action back.
+    ///
+    /// What is signed here lives as long as the ledger lets it, by the ledger's time as this node knows it. If the node is
+    /// behind by more than that, or has no ledger yet and the leader's clock is not that of whoever made the genesis, the
+    /// envelope is not let in, and goes again, under the same nonce, with the time at which it was refused.
+    async fn deliver_own(
+        &self,
+        mut action: Action,
+        nonce: Option<Nonce>,
+        deadline: Instant,
+    ) -> (Action, Result<Receipt, Unanswered>) {
         let Some(key) = &self.inner.gateway_key else {
-            return Err(Unanswered::UnsignedRefused);
+            return (action, Err(Unanswered::UnsignedRefused));
         };
         let nonce = nonce.unwrap_or_else(|| self.inner.entropy.nonce());
-        let now = self.inner.ledger.read().now().max(self.inner.created);
-        let not_after = now.plus(ENVELOPE_LIFETIME_MS);
-        Ok(sign_envelope(key, self.inner.cluster, nonce, not_after, action))
+        let mut now = self.inner.ledger.read().now().max(self.inner.created);
+        loop {
+            let not_after = now.plus(LIFETIME_MS);
+            let envelope = sign_envelope(key, self.inner.cluster, nonce, not_after, action);
+            let delivered = self.deliver(&envelope, deadline).await;
+            action = envelope.action;
+            match delivered {
+                Ok(receipt) if is_untimely(&receipt) && receipt.now != now => now = receipt.now,
+                delivered => return (action, delivered),
+            }
+        }
     }
 
     /// A place among the requests under way, and when the client's patience ends.
@@ -146,13 +168,13 @@ impl Gateway {
     }
 
     /// Delivers what one client asked.
-    async fn deliver_alone(&self, envelope: Envelope) -> Result<Receipt, Unanswered> {
+    async fn deliver_alone(&self, action: Action, nonce: Option<Nonce>) -> Result<Receipt, Unanswered> {
         let (_place, deadline) = self.begin()?;
-        self.deliver(envelope, deadline).await
+        self.deliver_own(action, nonce, deadline).await.1
     }
 
     /// Offers an envelope until it is applied here or the deadline has passed.
-    async fn deliver(&self, envelope: Envelope, deadline: Instant) -> Result<Receipt, Unanswered> {
+    async fn deliver(&self, envelope: &Envelope, deadline: Instant) -> Result<Receipt, Unanswered> {
         let inner = &*self.inner;
         if inner.alarms.raised() {
             let reason = inner
@@ -163,13 +185,14 @@ impl Gateway {
                 .unwrap_or_default();
             return Err(Unanswered::Alarmed { reason });
         }
-        if inner.backlog.load(Ordering::Relaxed) > BACKLOG_LIMIT {
+        if inner.backlog.messages() > BACKLOG_LIMIT {
             return Err(Unanswered::Busy {
                 retry_after: Duration::from_secs(1),
             });
         }
+        self.check_archived(&envelope.action)?;
         let bytes = Bytes::from(envelope.to_bytes());
-        let mut waiter = inner.waiters.register(&envelope, bytes.clone());
+        let mut waiter = inner.waiters.register(envelope, bytes.clone());
         // Until an offer was made whose fate isn't certain, giving up is without effect.
         let mut uncertain = false;
         let mut pause = Duration::from_millis(10);
@@ -268,8 +291,75 @@ impl Gateway {
 
     /// A scheduler's action: signed by the gateway, offered until applied.
     pub(crate) async fn act(&self, action: Action, nonce: Nonce) -> Result<Receipt, Unanswered> {
-        self.deliver_alone(self.wrap(action, Some(nonce))?).await
+        self.deliver_alone(action, Some(nonce)).await
     }
+
+    /// Whether any of these settlements is of an archived epoch. Such travel alone: what they need is bounded by request.
+    fn is_late(&self, settlements: &[Settlement]) -> bool {
+        let ledger = self.inner.ledger.read();
+        let is_frozen = |settlement: &Settlement| ledger.frozen_bytes(settlement.epoch).is_some();
+        settlements.iter().any(is_frozen)
+    }
+
+    /// Whether there is room for the archived epochs that an action needs.
+    ///
+    /// # Errors
+    /// It needs too many, or too many have come back already.
+    fn check_archived(&self, action: &Action) -> Result<(), Unanswered> {
+        let ledger = self.inner.ledger.read();
+        let needed = ledger.needs_of(action);
+        let mut bytes = needed.iter().filter_map(|epoch| ledger.frozen_bytes(*epoch));
+        let mut left = MOST_ARCHIVED_BYTES;
+        let fit = bytes.by_ref().take(MOST_ARCHIVED).take_while(|bytes| {
+            let fits = *bytes <= left;
+            left = left.saturating_sub(*bytes);
+            fits
+        });
+        let most = fit.count().max(1);
+        if needed.len() > most {
+            let needed = needed.len();
+            return Err(Unanswered::TooManyArchived { needed, most });
+        }
+        // To seal or correct is how room is made.
+        let adds = matches!(action, Action::Settle { .. } | Action::SettleRoster { .. });
+        if adds && !needed.is_empty() && !self.inner.archive.has_room_for_late(&ledger) {
+            return Err(Unanswered::ArchiveBusy {
+                retry_after: Duration::from_secs(5),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether the log has this node's signature under a block.
+    fn has_signed(&self, index: u64) -> bool {
+        let node = self.inner.replica.status().id;
+        let ledger = self.inner.ledger.read();
+        ledger
+            .block(index)
+            .is_some_and(|block| block.signatures.contains_key(&node))
+    }
+
+    /// Why this envelope would not be let in, as far as this node knows.
+    fn refusal(&self, envelope: &Envelope) -> Option<(Refusal, Receipt)> {
+        let ledger = self.inner.ledger.read();
+        let refusal = ledger.check_envelope(envelope).err()?;
+        let receipt = Receipt {
+            index: ledger.applied().unwrap_or(0),
+            position: 0,
+            outcome: refusal.clone().into(),
+            duplicate: false,
+            now: ledger.now(),
+        };
+        Some((refusal, receipt))
+    }
+}
+
+/// Whether an envelope was not let in because of its time.
+fn is_untimely(receipt: &Receipt) -> bool {
+    let Outcome::Refused { refusal } = &receipt.outcome else {
+        return false;
+    };
+    matches!(refusal, Refusal::Expired { .. } | Refusal::NotAfterTooFar { .. })
 }
 
 /// Signs an action for a cluster.
@@ -296,10 +386,12 @@ impl Backend for Gateway {
     fn submit(&self, action: Action, nonce: Option<Nonce>) -> BoxFuture<'_, Result<Receipt, Unanswered>> {
         Box::pin(async move {
             match action {
-                Action::Settle { settlements } if nonce.is_none() && merging::merges(&settlements) => {
+                Action::Settle { settlements }
+                    if nonce.is_none() && merging::merges(&settlements) && !self.is_late(&settlements) =>
+                {
                     self.merge(settlements).await
                 }
-                action => self.deliver_alone(self.wrap(action, nonce)?).await,
+                action => self.deliver_alone(action, nonce).await,
             }
         })
     }
@@ -307,20 +399,21 @@ impl Backend for Gateway {
     fn submit_envelope(&self, envelope: Envelope) -> BoxFuture<'_, Result<Receipt, Unanswered>> {
         Box::pin(async move {
             // What can't be let in never reaches the log. Applying it will check the same again.
-            let refused = {
-                let ledger = self.inner.ledger.read();
-                ledger.check_envelope(&envelope).err().map(|refusal| Receipt {
-                    index: ledger.applied().unwrap_or(0),
-                    position: 0,
-                    outcome: refusal.into(),
-                    duplicate: false,
-                    now: ledger.now(),
-                })
-            };
-            if let Some(refused) = refused {
-                return Ok(refused);
+            match self.refusal(&envelope) {
+                None => {}
+                // No time and no other signer makes it a good one.
+                Some((Refusal::BadSignature {}, refused)) => return Ok(refused),
+                // This node may be behind: the signer may have been named since, the time be later, and the envelope be
+                // a retry of what was done.
+                Some(_) => {
+                    self.barrier().await?;
+                    if let Some((_, refused)) = self.refusal(&envelope) {
+                        return Ok(refused);
+                    }
+                }
             }
-            self.deliver_alone(envelope).await
+            let (_place, deadline) = self.begin()?;
+            self.deliver(&envelope, deadline).await
         })
     }
 
@@ -382,7 +475,7 @@ impl Backend for Gateway {
                 .map(|alarm| alarm.message)
                 .collect(),
             pending: self.inner.waiters.len(),
-            backlog: self.inner.backlog.load(Ordering::Relaxed),
+            backlog: self.inner.backlog.messages(),
             disk: self.inner.disk.work(),
         }
     }
@@ -394,7 +487,10 @@ impl Backend for Gateway {
             tokio::select! {
                 biased;
                 _ = alarmed.wait_for(|raised| *raised) => false,
-                reached = signed.wait_for(|signed| signed.is_some_and(|highest| highest >= index)) => reached.is_ok(),
+                reached = signed.wait_for(|own| own.is_some_and(|own| own.last() >= index)) => {
+                    let own = reached.is_ok_and(|own| own.is_some_and(|own| own.contains(index)));
+                    own || self.has_signed(index)
+                }
                 () = tokio::time::sleep(SIGNATURE_PATIENCE) => false,
             }
         })

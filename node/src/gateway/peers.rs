@@ -25,12 +25,12 @@ impl Peers {
         Peers { offers, replica }
     }
 
-    async fn propose(&self, envelopes: Vec<Bytes>, attestations: Vec<Bytes>) -> Response {
+    async fn propose(&self, from: u64, envelopes: Vec<Bytes>, attestations: Vec<Bytes>) -> Response {
+        // A node offers its own signatures only. One for another header can't be verified by whoever has not got that
+        // header, so nobody may speak for others: a quorum of such makes every node raise its alarm.
+        let own = |bytes: &Bytes| Attestation::from_bytes(bytes).is_ok_and(|signed| signed.node == from);
         // One part that is none would spoil the whole entry, other clients' parts included.
-        if envelopes.iter().any(|bytes| Envelope::from_bytes(bytes).is_err())
-            || attestations
-                .iter()
-                .any(|bytes| Attestation::from_bytes(bytes).is_err())
+        if envelopes.iter().any(|bytes| Envelope::from_bytes(bytes).is_err()) || !attestations.iter().all(own)
         {
             return Response::Malformed;
         }
@@ -74,7 +74,7 @@ impl Service for Peers {
                 Some(Request::Propose {
                     envelopes,
                     attestations,
-                }) => self.propose(envelopes, attestations).await,
+                }) => self.propose(from, envelopes, attestations).await,
                 Some(Request::ReadPoint) => self.read_point().await,
                 None => {
                     tracing::warn!(

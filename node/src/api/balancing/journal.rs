@@ -19,7 +19,7 @@ use crate::api::wire;
 const LATE: usize = 10_000;
 /// EAF's page of statements.
 const NEWEST: usize = 50;
-/// Epochs that `statements` looks back over when none is given.
+/// Epochs that `statements`, when none is given, and `assets` look back over.
 const EPOCHS_BACK: usize = 50;
 const STATEMENTS: &str = r##"{"type":"array","items":{"$ref":"#/components/schemas/Statement"}}"##;
 
@@ -221,8 +221,8 @@ async fn assets(call: Call) -> Result<Answer, Fault> {
     Ok(Value::from_iter(newest.map(wire::statement)).into())
 }
 
-/// The assets asked for, each with its newest epoch, where that may have open statements. A statement has one id, on
-/// whichever side it is found.
+/// The assets asked for, each with its newest epochs that may have open statements. A statement has one id, on whichever
+/// side it is found.
 fn newest_epochs(ledger: &Ledger, q: Option<String>, pattern: Option<&Regex>) -> Vec<(AssetId, Epoch)> {
     let exact = q
         .and_then(|q| AssetId::try_from(q).ok())
@@ -241,10 +241,18 @@ fn newest_epochs(ledger: &Ledger, q: Option<String>, pattern: Option<&Regex>) ->
             .map(|asset| asset.id.clone())
             .collect(),
     };
-    let newest = assets.into_iter().filter_map(|asset| {
-        let epoch = *ledger.epochs_of(&asset, None, 1).first()?;
-        // In the archive nothing is open but the root's side.
-        (ledger.absent(epoch).is_none() || asset == *ROOT).then_some((asset, epoch))
+    let newest = assets.into_iter().flat_map(|asset| {
+        let epochs = ledger.epochs_of(&asset, None, EPOCHS_BACK).into_iter();
+        // The root's journals are long, and of an archived epoch its side alone is open: the newest is enough.
+        let root = asset == *ROOT;
+        let wanted = |(n, epoch): &(usize, Epoch)| match root {
+            true => *n == 0,
+            false => ledger.is_open(&asset, *epoch),
+        };
+        let epochs = epochs.enumerate().filter(wanted);
+        epochs
+            .map(|(_, epoch)| (asset.clone(), epoch))
+            .collect::<Vec<_>>()
     });
     newest.collect()
 }

@@ -679,6 +679,11 @@ fn codes_that_are_documented_are_those_that_are_answered() {
         Fault::Alarm { reason: name() },
         Unanswered::UnsignedRefused.into(),
         Unanswered::TooLarge.into(),
+        Unanswered::TooManyArchived { needed: 2, most: 1 }.into(),
+        Unanswered::ArchiveBusy {
+            retry_after: std::time::Duration::ZERO,
+        }
+        .into(),
         Unanswered::Busy {
             retry_after: std::time::Duration::ZERO,
         }

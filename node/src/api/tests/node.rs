@@ -157,6 +157,20 @@ fn what_the_cluster_does_not_say_is_said_as_it_is() {
         (Unanswered::Unknown, 504, "outcome_unknown", None),
         (Unanswered::UnsignedRefused, 403, "unsigned_refused", None),
         (Unanswered::TooLarge, 413, "action_too_large", None),
+        (
+            Unanswered::TooManyArchived { needed: 65, most: 64 },
+            413,
+            "too_many_archived",
+            None,
+        ),
+        (
+            Unanswered::ArchiveBusy {
+                retry_after: Duration::from_secs(5),
+            },
+            429,
+            "archive_busy",
+            Some("5"),
+        ),
     ] {
         client.solo.state.lock().faults.push_back(fault);
         let got = client.post("balancing.addSettlement", &settle);

@@ -307,3 +307,21 @@ fn find_takes_ids_expressions_and_types() {
     assert_eq!(ids("q=%5Em&type=x"), ["m."]);
     assert_eq!(ids("q=%5Em&limit=1"), ["m."]);
 }
+
+#[test]
+fn what_is_open_is_found_behind_newer_epochs_that_are_sealed() {
+    let client = Client::new();
+    for (epoch, label) in [(5, "older"), (6, "newer"), (7, "newest")] {
+        let settle = json!({ "meterId": "m", "epoch": epoch, "consumption": 9, "label": label });
+        client.done("balancing.addSettlement", settle);
+    }
+    client.done("balancing.seal", json!({ "assetId": "m", "epoch": 7 }));
+    let shown = |query: Value| -> Vec<String> {
+        let statements = client.post("balancing.assets", &query).body;
+        let labels = statements.as_array().expect("a list").iter();
+        labels
+            .map(|statement| statement["label"].as_str().expect("a label").to_owned())
+            .collect()
+    };
+    assert_eq!(shown(json!({ "q": "m" })), ["newer", "older"]);
+}
