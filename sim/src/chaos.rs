@@ -252,6 +252,8 @@ async fn run(options: &Options) -> io::Result<Verdict> {
         nodes: ids.len() as u64,
         clients: options.clients,
         until_ms: plan.quiet_from_ms,
+        seals_itself: false,
+        idle: false,
         mix: workload::Mix::default(),
         mute: BTreeSet::new(),
         excused: BTreeSet::new(),

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use crate::clock::EPOCH_MS;
 use crate::host::{Machine, Program, ip};
 use crate::http::API_PORT;
-use crate::rng::Rng;
+use crate::rng::{PerMillion, Rng};
 use crate::timeline::{self, Role, What};
 use crate::trace;
 
@@ -187,7 +187,8 @@ impl Common {
             text,
             "[log]\nsnapshot_after_entries = {}\nkeep_entries = {}\nsegment_bytes = {}\n\
              [archive]\nafter_epochs = {}\nkeep_seals = {}\nmost_seals = {}\n\
-             [timing]\nrequest_ms = {}",
+             [timing]\nrequest_ms = {}\n\
+             [seal]\nauto = {}\ngrace_epochs = {}",
             rng.pick(&[100, 400, 10_000]),
             rng.pick(&[20, 200]),
             1 << 20,
@@ -198,6 +199,9 @@ impl Common {
             rng.pick(&[0, 30, 750_000]),
             // A node that soon gives up must say what it can't know.
             rng.pick(&[1_000, 10_000]),
+            // By the ledger's time every epoch of a run is long over.
+            rng.chance(PerMillion::percent(15)),
+            rng.below(3),
         );
         let cluster = Cluster::parse("the simulated cluster", &text).map_err(|e| e.to_string())?;
         let genesis = Genesis {
@@ -234,6 +238,11 @@ impl Common {
         nodes
             .flat_map(|node| of(node).map(move |n| (node, public(&node_key(self.seed, node, n)).0)))
             .collect()
+    }
+
+    /// Whether the leader seals what is due without being asked.
+    pub fn seals_itself(&self) -> bool {
+        self.cluster.seal.auto
     }
 
     /// The cluster's id.

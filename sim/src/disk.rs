@@ -40,6 +40,8 @@ use crate::{timeline, trace};
 pub struct DiskFaults {
     /// A sync takes so many milliseconds; 0 is done at once.
     pub sync_ms: RangeInclusive<u64>,
+    /// A read takes so many milliseconds; 0 is done at once, as from a page cache.
+    pub read_ms: RangeInclusive<u64>,
     /// How often a sync takes `slow_sync_ms` instead.
     pub slow_sync: PerMillion,
     /// What a slow sync takes.
@@ -59,6 +61,7 @@ impl Default for DiskFaults {
     fn default() -> Self {
         DiskFaults {
             sync_ms: 1..=2,
+            read_ms: 0..=0,
             slow_sync: PerMillion::NEVER,
             slow_sync_ms: 20..=200,
             sync_error: PerMillion::NEVER,
@@ -556,6 +559,13 @@ impl DiskFile for OpenFile {
 
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, io::Result<Bytes>> {
         Box::pin(async move {
+            let most = self.mount.with(|core| Ok(*core.faults.read_ms.end()))?;
+            if most > 0 {
+                let ms = self
+                    .mount
+                    .with(|core| Ok(core.rng.within(core.faults.read_ms.clone())))?;
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+            }
             self.with(|file| match file.read(offset, len) {
                 Some(bytes) => Ok(bytes.into()),
                 None => Err(io_error(&format!("{} can't be read at {offset}", self.path))),

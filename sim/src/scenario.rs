@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::admin::Told;
 use crate::cluster::{Common, Seen};
 use crate::disk::DiskFaults;
-use crate::faults::Plan;
+use crate::faults::{Fault, Plan};
 use crate::observer::Observer;
 use crate::product::Product;
 use crate::report::Report;
@@ -121,12 +121,16 @@ pub fn run(options: &Options) -> io::Result<Report> {
         seed,
         orders: plan.orders(),
     };
+    let still = |(_, fault): &(u64, Fault)| !matches!(fault, Fault::Clock(..));
+    let idle = plan.steps.iter().all(still) && Rng::fork(seed, "idle").chance(PerMillion::percent(20));
     let load = workload::Options {
         seed,
         cluster: common.id(),
         nodes,
         clients,
         until_ms: faults_ms,
+        seals_itself: common.seals_itself(),
+        idle,
         admin: Some(admin),
         roster,
         mix: options.mix,
@@ -155,7 +159,13 @@ pub fn run(options: &Options) -> io::Result<Report> {
         }
     }
     let mut broken_at = None;
-    while !world.clients_done() && world.now_ms() < world.quiet_from_ms() + HEALED_MS {
+    let healed_ms = HEALED_MS
+        + if idle {
+            2 * workload::IDLE.as_secs() * 1_000
+        } else {
+            0
+        };
+    while !world.clients_done() && world.now_ms() < world.quiet_from_ms() + healed_ms {
         world.step()?;
         observer.look(&world);
         if observer.watch.is_broken() || !seen.lock().violations.is_empty() {
@@ -201,7 +211,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
             what,
         });
     } else if !done && report.violations.is_empty() {
-        let what = format!("{HEALED_MS} ms after the faults it is not shown that \"{phase}\"");
+        let what = format!("{healed_ms} ms after the faults it is not shown that \"{phase}\"");
         report.violations.push(Violation {
             at_ms,
             checker: "liveness",

@@ -51,6 +51,9 @@ const LATE_EPOCHS: u64 = 3;
 /// The longest `timing.request_ms` of a simulated cluster (the default), and a little for what is on its way.
 const PATIENCE: Duration = Duration::from_secs(12);
 
+/// How long nobody asks for anything, where that is tried.
+pub const IDLE: Duration = Duration::from_secs(45);
+
 /// How many may settle at once in the name of one client.
 const CROWD: usize = 8;
 
@@ -75,6 +78,10 @@ pub struct Options {
     pub excused: BTreeSet<u64>,
     /// Nodes whose ledgers compute wrongly: what they answer is worth nothing, so nobody asks them anything.
     pub distrusted: BTreeSet<u64>,
+    /// Whether the leader seals what is due without being asked.
+    pub seals_itself: bool,
+    /// Whether nobody asks anything for a while at the end: time must go on all the same. Not where clocks jumped.
+    pub idle: bool,
     /// What an admin does while they work.
     pub admin: Option<Told>,
     /// Who is there.
@@ -129,6 +136,7 @@ pub async fn run(
         history: Arc::clone(&history),
         auditor: auditor.clone(),
         made: 0,
+        noted: (0, 0),
     };
     let phase = |what: &str| history.lock().phase = what.to_owned();
 
@@ -175,6 +183,10 @@ pub async fn run(
     judge.await_members().await?;
     phase("every node takes a write");
     judge.write_everywhere().await?;
+    if options.seals_itself {
+        phase("the leader seals by itself");
+        judge.await_own_seals().await?;
+    }
     phase("everything can be sealed");
     judge.seal_everything().await?;
     phase("every block is certified on every node");
@@ -184,6 +196,10 @@ pub async fn run(
     tokio::time::sleep(PATIENCE).await;
     phase("every node shows the same");
     judge.look_everywhere().await?;
+    if options.idle {
+        phase("time goes on while nobody asks for anything");
+        judge.await_time().await?;
+    }
     phase("done");
     Ok(())
 }

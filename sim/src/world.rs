@@ -136,6 +136,17 @@ impl World {
                 }
             }
         }
+        // While something is read other things happen, or they never would.
+        if rough && rng.chance(PerMillion::percent(40)) {
+            let read_ms = 0..=*rng.pick(&[2, 20, 60]);
+            for host in &world.nodes {
+                let faults = host.disk().faults();
+                host.disk().set_faults(DiskFaults {
+                    read_ms: read_ms.clone(),
+                    ..faults
+                });
+            }
+        }
         for host in world
             .nodes
             .iter_mut()

@@ -121,6 +121,17 @@ pub struct SealSeen {
     pub digest: String,
 }
 
+/// A question, and its answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// `service.action`.
+    pub action: String,
+    /// Of what.
+    pub params: Value,
+    /// The answer's body.
+    pub body: Value,
+}
+
 /// What a node shows when all is over.
 #[derive(Clone, Debug, Default)]
 pub struct Shown {
@@ -134,6 +145,8 @@ pub struct Shown {
     pub proofs: BTreeMap<(String, u64, u64), Value>,
     /// All contracts.
     pub contracts: Vec<Value>,
+    /// What else it was asked, and what it answered.
+    pub asked: Vec<Asked>,
 }
 
 /// Everything that was seen.

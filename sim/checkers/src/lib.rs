@@ -11,6 +11,7 @@
 //! Absent on purpose: the product, Raft's library, clocks, processes, and the simulator.
 
 pub mod agreement;
+pub mod answers;
 pub mod attestation;
 pub mod caps;
 pub mod certificates;

@@ -423,10 +423,17 @@ impl Raft {
     fn truncate(&mut self, node: u64, last: Option<LogId>) {
         let disk = self.disks.entry(node).or_default();
         let gone = disk.entries.split_off(&last.map_or(0, |last| last.index + 1));
-        // A disk that is read when all is over may have dropped what was committed only later.
+        let mark = disk.committed;
+        // A disk that is read when all is over may have dropped what was committed only later. While things happen: whoever
+        // is sent a snapshot that another leader committed without it first drops whatever it has beyond what it knows to be
+        // committed, some of which may be, unknown to it. That others have it for certain is what makes it right.
+        let needed = |index: u64, id: LogId| {
+            let on = self.disks.iter().filter(|(_, disk)| disk.holds(id));
+            let on: BTreeSet<u64> = on.map(|(holder, _)| *holder).collect();
+            self.committed.get(&index) == Some(&id) && !self.is_backed(index, Some(id), &on)
+        };
         let committed = |(index, id): &(&u64, &LogId)| {
-            disk.committed.is_some_and(|mark| **index <= mark.index)
-                || !self.afterwards && self.committed.get(*index) == Some(*id)
+            mark.is_some_and(|mark| **index <= mark.index) || !self.afterwards && needed(**index, **id)
         };
         if let Some((index, id)) = gone.iter().find(committed) {
             let what = format!("n{node} drops entry {index} ({id}), which is committed");
@@ -450,6 +457,7 @@ impl Raft {
                 .entry("a leader changed with a batch in flight")
                 .or_default() += 1;
         }
+        let disk = self.disks.entry(node).or_default();
         if disk.entries.last_key_value().map(|(_, id)| *id) != last
             && last.is_some()
             && !disk.entries.is_empty()

@@ -13,7 +13,7 @@ use super::recovery::{Recovery, View};
 use super::replay::{self, Files, Snapshots};
 use super::states::States;
 use super::wal::{self, Platter, Record, Tail};
-use super::{coverage, once, soundness, upstream};
+use super::{answers, coverage, once, soundness, upstream};
 use crate::Violation;
 use crate::history::{History, Outcome};
 use crate::oracle::digest::Hash;
@@ -278,6 +278,8 @@ impl Watch {
                 .map(|what| ("replay", what))
                 .collect(),
         );
+        let found = answers::check(history, &judgement.book);
+        self.note(at_ms, found.into_iter().map(|what| ("answers", what)).collect());
         self.note(
             at_ms,
             soundness::check(history, &judgement.book)

@@ -120,6 +120,10 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(4, "late-reader", READS, "a reader joins a question to the leader that is under way"),
     mutant(4, "follower-read-without-barrier", READS, "a follower answers a read at once"),
     mutant(4, "stale-leader-read", READS, "a leader answers reads without asking whether it still leads"),
+    mutant(4, "oldest-seal-shown", &["answers"], "a balance shows the first version of a seal, and not the newest"),
+    mutant(4, "archived-epochs-not-listed", &["answers"], "the newest epochs of an asset are those in memory"),
+    mutant(4, "replaced-archive-shown", &["answers", "linearizable reads", "replay", "agreement", "state machine safety"], "an epoch that was archived anew while a reader read its old files is shown as it was"),
+    mutant(4, "unsealed-reads-are-old", &["honest answers"], "what seals don't vouch for is read as this node knows it"),
     mutant(5, "watt-hour-lost", &["oracle", "conservation"], "a residual is booked in halves, and the odd watt-hour is lost"),
     mutant(5, "own-metered-in-residual", &["oracle", "conservation"], "an asset's own metered statements are passed on too"),
     mutant(5, "counter-outside-watermark", &["oracle", "conservation"], "the watermark leaves out the last counter statement"),
@@ -132,6 +136,9 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(5, "moved-asset-stays", &["oracle"], "an asset that gets another upstream stays below the old one as well"),
     mutant(5, "approvals-of-anyone", &["oracle"], "approvals of auditors count whom the rule does not name any more"),
     mutant(6, "events-out-of-order", &["alarm"], "an actor takes the work of an entry from its end"),
+    mutant(6, "archived-while-needed", &["fail-stop"], "an epoch is archived between the moment that an entry needs it and the one that applies it"),
+    mutant(6, "seals-by-itself-once", &["liveness"], "the leader seals what is due once, and never again"),
+    mutant(6, "time-stands-still", &["liveness"], "an idle leader does not move the ledger's time on"),
     mutant(6, "alarm-not-raised", &["alarm"], "a node that finds its own ledger wrong logs it, and goes on"),
 ];
 

@@ -40,6 +40,8 @@ pub(super) struct Client {
     /// Whoever holds the gateways' key is an auditor too: this is it.
     pub(super) auditor: String,
     pub(super) made: u64,
+    /// The last note, and how many assets it has had.
+    pub(super) noted: (u64, u64),
 }
 
 impl Client {
@@ -313,7 +315,7 @@ pub(super) fn turned_away_by(answer: &Answer) -> Option<Outcome> {
     let code = answer.body["error"]["code"].as_str()?;
     matches!(
         (answer.status, code),
-        (429, "busy") | (503, "no_leader" | "stopping")
+        (429, "busy" | "archive_busy") | (503, "no_leader" | "stopping")
     )
     .then(|| Outcome::Refused(answer.status, code.to_owned()))
 }

@@ -1,20 +1,26 @@
 //! The final questions: what the specification promises of a healthy cluster, asked when the faults are over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::client::{Client, judge};
-use super::{FIRST_EPOCH, LATE_EPOCHS};
+use super::{FIRST_EPOCH, IDLE, LATE_EPOCHS, ROOT};
 use crate::http::Answer;
-use checkers::history::{History, Operation, Outcome, Reported, Shown};
+use crate::rng::PerMillion;
+use checkers::history::{Asked, History, Operation, Outcome, Reported, Shown};
 
 /// What a healthy cluster may take for one of the final questions.
 const HEALTHY: Duration = Duration::from_secs(10);
 /// What a healthy cluster may take until its membership is what admins said.
 const MEMBERSHIP: Duration = Duration::from_secs(20);
+
+/// What the leader of a healthy cluster may take to seal what is due: it looks every two seconds.
+const OWN_SEAL: Duration = Duration::from_secs(10);
+/// Epochs that nobody else has anything to do with.
+const OWN_EPOCHS: u64 = 500_000;
 
 /// How often an epoch's seals may need approval anew: once for what each of few audited assets passes on to others.
 const AUDITS: usize = 6;
@@ -201,6 +207,121 @@ impl Client {
         }
     }
 
+    /// Settles in two epochs, one after the other, and waits until the leader has sealed each.
+    pub(super) async fn await_own_seals(&mut self) -> Result<(), String> {
+        // Below which there is nothing, and which nobody must approve.
+        let meter = "sealed-by-itself".to_owned();
+        let healthy = self.healthy();
+        for n in 0..2 {
+            // Long over, by the ledger's time and whatever grace, and not in the archive: where memory is full with what
+            // nobody has corrected yet, nothing more is taken for that.
+            let epoch = OWN_EPOCHS + n;
+            let node = *self.rng.pick(&healthy);
+            self.made += 1;
+            let key = format!("judge-{}", self.made);
+            let settled = Reported {
+                meter: meter.clone(),
+                epoch,
+                consumption: 7,
+                label: key.clone(),
+            };
+            let body = json!({"meterId": meter, "epoch": epoch, "consumption": 7, "label": key});
+            let asked = self.moment();
+            let answer = self
+                .insist(node, "balancing.addSettlement", &body, Some(&key))
+                .await?;
+            let ended = self.moment();
+            self.history.lock().operations.push(Operation {
+                key,
+                keyed: true,
+                action: "balancing.addSettlement".into(),
+                body,
+                settles: vec![settled],
+                asked,
+                ended,
+                outcome: judge(&answer),
+            });
+            let place = json!({"assetId": meter, "epoch": epoch});
+            let give_up = tokio::time::Instant::now() + OWN_SEAL;
+            loop {
+                let journal = self.insist(node, "balancing.journal", &place, None).await?.body;
+                let statements = journal["statements"].as_array().map_or(0, Vec::len);
+                if statements > 0 && journal["watermark"] == statements {
+                    break;
+                }
+                if tokio::time::Instant::now() > give_up {
+                    return Err(format!("nobody seals {meter} in {epoch}: {journal}"));
+                }
+                self.pause(500..=1_000).await;
+            }
+        }
+        self.history.lock().count("epochs sealed by the leader itself");
+        Ok(())
+    }
+
+    /// Waits while nobody asks for anything: the ledger's time must go on, or whoever chooses by it how long his envelope may live
+    /// chooses wrongly.
+    pub(super) async fn await_time(&mut self) -> Result<(), String> {
+        /// The leader of an idle cluster moves time on every 20 s.
+        const AT_LEAST_MS: u64 = 20_000;
+        let (healthy, local) = (self.healthy(), "cluster.status?consistency=local");
+        let mut before = BTreeMap::new();
+        for node in &healthy {
+            before.insert(*node, self.insist(*node, local, &json!({}), None).await?.now);
+        }
+        tokio::time::sleep(IDLE).await;
+        for node in healthy {
+            let now = self.insist(node, local, &json!({}), None).await?.now;
+            let then = before.get(&node).copied().flatten();
+            let grew = now.zip(then).map(|(now, then)| now.saturating_sub(then));
+            if grew.is_none_or(|grew| grew < AT_LEAST_MS) {
+                return Err(format!(
+                    "{IDLE:?} later n{node} says it is {now:?}, and said {then:?}"
+                ));
+            }
+        }
+        self.history.lock().count("idle");
+        Ok(())
+    }
+
+    /// What else is asked of a node: of some journals' places one thing each, and of every asset in its share all there is
+    /// to know.
+    fn other_questions(
+        &mut self,
+        places: &BTreeSet<(String, u64)>,
+        share: impl Fn(u64) -> bool,
+    ) -> BTreeMap<&'static str, Vec<Value>> {
+        const OF_EPOCHS: [&str; 6] = [
+            "balancing.balance",
+            "balancing.sealedBalance",
+            "balancing.unsealedBalance",
+            "balancing.isSealed",
+            "balancing.statements",
+            "audit.requestApproval",
+        ];
+        let mut asked: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+        let root = (ROOT.to_owned(), FIRST_EPOCH + 1);
+        let own = places.iter().filter(|(_, epoch)| share(*epoch)).chain([&root]);
+        for (asset, epoch) in own {
+            if asset == ROOT || self.rng.chance(PerMillion::percent(20)) {
+                let action = *self.rng.pick(&OF_EPOCHS);
+                let body = json!({"assetId": asset, "epoch": epoch});
+                asked.entry(action).or_default().push(body);
+            }
+        }
+        let assets = (0..).zip(&self.community.assets).filter(|(n, _)| share(*n));
+        for (_, asset) in assets {
+            let mut ask = |action, body| asked.entry(action).or_default().push(body);
+            for action in ["asset.get", "meritorder.get", "balancing.peers"] {
+                ask(action, json!({"assetId": asset}));
+            }
+            ask("balancing.getUpstream", json!({"assetId": asset}));
+            ask("balancing.getUpstream", json!({"assetId": asset, "energy": 5}));
+            ask("balancing.latestBalances", json!({"assetId": asset, "n": 3}));
+        }
+        asked
+    }
+
     /// Notes all that every node shows.
     pub(super) async fn look_everywhere(&mut self) -> Result<(), String> {
         let community = Arc::clone(&self.community);
@@ -249,6 +370,17 @@ impl Client {
                 .insist_on_all(node, "balancing.proof?consistency=local", asked.collect())
                 .await?;
             shown.proofs.extend(own().cloned().zip(answers));
+            let share = |n: u64| n % nodes == place;
+            for (action, bodies) in self.other_questions(&journals, share) {
+                let local = format!("{action}?consistency=local");
+                let answers = self.insist_on_all(node, &local, bodies.clone()).await?;
+                let asked = bodies.into_iter().zip(answers);
+                shown.asked.extend(asked.map(|(params, body)| Asked {
+                    action: action.to_owned(),
+                    params,
+                    body,
+                }));
+            }
             self.history.lock().shown.insert(node, shown);
         }
         Ok(())

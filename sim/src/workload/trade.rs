@@ -1,6 +1,7 @@
 //! What clients agree on: contracts come, pause, go on and go, and change places; auditors approve.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -15,7 +16,7 @@ const IDLE_AUDITOR: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af02
 
 impl Client {
     pub(super) async fn trade(&mut self) {
-        let change = match self.rng.below(11) {
+        let change = match self.rng.below(13) {
             0 => {
                 let n = 1_000 + self.rng.below(1_000_000);
                 let community = Arc::clone(&self.community);
@@ -30,6 +31,7 @@ impl Client {
             6 => "contract.confirm",
             7 => "contract.cancel",
             8 => return self.set_audit_rule().await,
+            9 | 10 => return self.note_something().await,
             _ => return self.move_asset().await,
         };
         let contract = match self.community.contracts.is_empty() {
@@ -82,6 +84,39 @@ impl Client {
         let body = json!({"assetId": asset, "balancerule": rule});
         if self.operate("asset.upsert", body, Vec::new()).await == Outcome::Done {
             self.history.lock().count("an asset moved");
+        }
+    }
+
+    /// An asset that nobody else knows gets another note, which is read back elsewhere at once: as it was left, or it was read
+    /// before it was asked for.
+    async fn note_something(&mut self) {
+        self.noted.0 += 1;
+        let (n, of) = self.noted;
+        let asset = format!("note-{}-{of}", self.name);
+        let body = json!({"assetId": asset, "n": n});
+        match self.operate("asset.upsert", body, Vec::new()).await {
+            Outcome::Done => {}
+            // It may yet be done, after the next: there is an end to this one.
+            _ => {
+                self.noted.1 += 1;
+                return;
+            }
+        }
+        let (node, action) = (self.any_node(), "asset.get");
+        let (body, patience) = (json!({"assetId": asset}), Duration::from_secs(3));
+        let Ok(answer) = self.http.call(node, action, None, &body, patience).await else {
+            return;
+        };
+        self.note_odd(action, node, &answer);
+        let mut history = self.history.lock();
+        history.count("notes read back");
+        let unknown = answer.body["error"]["code"] == "unknown_asset";
+        if unknown || (answer.status == 200 && answer.body["n"] != n) {
+            let what = format!(
+                "n{node} answers {action} {asset} with {}, and {n} was acknowledged",
+                answer.body
+            );
+            history.oddities.push((self.time.now_ms(), what));
         }
     }
 

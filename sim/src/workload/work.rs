@@ -200,8 +200,36 @@ impl Client {
         let epoch = self.epoch().saturating_sub(back);
         let node = self.any_node();
         let local = self.rng.chance(PerMillion::percent(15));
+        if self.rng.chance(PerMillion::percent(15)) {
+            return self.read_otherwise(node, &asset, epoch).await;
+        }
         let (history, now) = (&self.history, || self.time.now_ms());
         read(history, now, &mut self.http, node, (&asset, epoch), local).await;
+    }
+
+    /// Reads something else than a journal: what it says of seals must be true, and the answer be one.
+    async fn read_otherwise(&mut self, node: u64, asset: &str, epoch: u64) {
+        let actions = [
+            "balancing.balance",
+            "balancing.sealedBalance",
+            "balancing.latestBalances",
+        ];
+        let action = *self.rng.pick(&actions);
+        let body = match action {
+            "balancing.latestBalances" => json!({"assetId": asset, "n": 3}),
+            _ => json!({"assetId": asset, "epoch": epoch}),
+        };
+        let patience = Duration::from_secs(3);
+        let Ok(answer) = self.http.call(node, action, None, &body, patience).await else {
+            return;
+        };
+        self.note_odd(action, node, &answer);
+        if answer.status == 200 {
+            self.note_seals(node, &answer.body);
+            for balance in answer.body.as_array().into_iter().flatten() {
+                self.note_seals(node, balance);
+            }
+        }
     }
 }
 

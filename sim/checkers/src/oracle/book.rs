@@ -167,6 +167,12 @@ impl Book {
             .map_or(&[], Vec::as_slice)
     }
 
+    /// An asset's other fields, as they were given.
+    pub fn metadata(&self, asset: &str) -> impl Iterator<Item = (&str, &str)> {
+        let fields = self.metadata.get(asset).into_iter().flatten();
+        fields.map(|(name, text)| (name.as_str(), text.as_str()))
+    }
+
     fn begin(&mut self, genesis: Genesis) {
         if self.genesis.is_some() {
             return;

@@ -2,6 +2,7 @@
 //! that it must notice.
 
 mod agree;
+mod answers;
 mod attestation;
 mod certificates;
 mod clients;

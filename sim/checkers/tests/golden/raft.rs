@@ -325,6 +325,17 @@ fn what_is_committed_stays() {
         raft.record(1, &Record::Truncate(Some(id(1, 1, 1))));
     };
     assert_eq!(after(uncommitted), NONE);
+    // A node that never knew may drop what others have for certain: a snapshot that covers it comes in its place.
+    let others_have_it = |raft: &mut Raft| {
+        raft.record(3, &command(id(1, 1, 1), "a"));
+        raft.record(1, &Record::Truncate(Some(id(0, 0, 0))));
+    };
+    assert_eq!(after(others_have_it), NONE);
+    let but_it_knew = |raft: &mut Raft| {
+        raft.record(1, &Record::Committed(id(1, 1, 1)));
+        others_have_it(raft);
+    };
+    assert_eq!(after(but_it_knew), ["state machine safety"]);
 }
 
 #[test]

@@ -1,0 +1,530 @@
+//! Answers: what a node says of its books, asked through the API, is what stands in the oracle's.
+//!
+//! The ledgers are compared entry by entry elsewhere ([`crate::oracle::judge`]), and nodes with each other
+//! ([`crate::agreement`]). This is about what lies between a ledger and its users: journals, balances, contracts and
+//! rules as they are read, out of memory or out of the archive. An answer may have more fields than are looked at here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::history::{Asked, History};
+use crate::oracle::book::Book;
+use crate::oracle::digest::hex;
+use crate::oracle::model::{Contract, ROOT, Rule, Seal, Statement};
+
+/// Everything that nodes show in the end, against the oracle's books after the whole log.
+pub fn check(history: &History, book: &Book) -> Vec<String> {
+    let books = Books::new(book);
+    let mut found = Vec::new();
+    // All nodes show the same journals and contracts (that is agreement's to check), so one is enough.
+    if let Some((node, shown)) = history.shown.iter().next() {
+        for ((asset, epoch), journal) in &shown.journals {
+            if let Err(what) = books.journal(asset, *epoch, journal) {
+                found.push(format!("n{node} shows of {asset} in {epoch} a journal: {what}"));
+            }
+        }
+        if let Err(what) = books.contracts(book.oracle.contracts.iter().collect(), &shown.contracts) {
+            found.push(format!("n{node} shows contracts: {what}"));
+        }
+    }
+    for (node, shown) in &history.shown {
+        for asked in &shown.asked {
+            if let Err(what) = books.answer(asked) {
+                let (action, params) = (&asked.action, &asked.params);
+                found.push(format!("n{node} answers {action} {params}: {what}"));
+            }
+        }
+    }
+    found
+}
+
+/// By asset and epoch, in order.
+type ByAsset<'a, T> = BTreeMap<&'a str, BTreeMap<u64, Vec<&'a T>>>;
+
+/// The oracle's books, and an index to them.
+struct Books<'a> {
+    book: &'a Book,
+    journals: ByAsset<'a, Statement>,
+    versions: ByAsset<'a, Seal>,
+}
+
+type Verdict = Result<(), String>;
+
+fn same(what: &str, shown: &Value, expected: &Value) -> Verdict {
+    if shown == expected {
+        return Ok(());
+    }
+    Err(format!("{what} is {shown}, and not {expected}"))
+}
+
+/// An asset that nobody ever named has no books.
+fn unknown(shown: &Value) -> Verdict {
+    same("its code", &shown["error"]["code"], &json!("unknown_asset"))
+}
+
+fn all_same<const N: usize>(shown: &Value, expected: [(&str, Value); N]) -> Verdict {
+    expected
+        .into_iter()
+        .try_for_each(|(field, value)| same(field, &shown[field], &value))
+}
+
+/// A figure in JSON; sums may be wider than 64 bits.
+fn figure(figure: i128) -> Value {
+    i64::try_from(figure).map_or_else(|_| Value::from(figure as f64), Value::from)
+}
+
+impl<'a> Books<'a> {
+    fn new(book: &'a Book) -> Self {
+        let mut journals: ByAsset<'_, Statement> = BTreeMap::new();
+        for s in &book.oracle.statements {
+            for side in [&s.from, &s.to] {
+                let epochs = journals.entry(side).or_default();
+                epochs.entry(s.epoch).or_default().push(s);
+            }
+        }
+        let mut versions: ByAsset<'_, Seal> = BTreeMap::new();
+        for seal in &book.oracle.seals {
+            let epochs = versions.entry(&seal.asset).or_default();
+            epochs.entry(seal.epoch).or_default().push(seal);
+        }
+        Books {
+            book,
+            journals,
+            versions,
+        }
+    }
+
+    fn statements(&self, asset: &str, epoch: u64) -> &[&'a Statement] {
+        let of = self.journals.get(asset).and_then(|epochs| epochs.get(&epoch));
+        of.map_or(&[], Vec::as_slice)
+    }
+
+    fn seals(&self, asset: &str, epoch: u64) -> &[&'a Seal] {
+        let of = self.versions.get(asset).and_then(|epochs| epochs.get(&epoch));
+        of.map_or(&[], Vec::as_slice)
+    }
+
+    fn rule(&self, asset: &str) -> Rule {
+        self.book.oracle.rules.get(asset).cloned().unwrap_or_default()
+    }
+
+    fn upstreams(&self, asset: &str) -> (String, String) {
+        let rule = self.rule(asset);
+        let or_root = |upstream: Option<String>| upstream.unwrap_or_else(|| ROOT.to_owned());
+        (or_root(rule.from), or_root(rule.to))
+    }
+
+    /// What was answered to a question of any kind.
+    fn answer(&self, asked: &Asked) -> Verdict {
+        let (params, body) = (&asked.params, &asked.body);
+        let asset = params["assetId"].as_str().unwrap_or_default();
+        let epoch = params["epoch"].as_u64().unwrap_or_default();
+        let seals = self.seals(asset, epoch);
+        if !self.book.oracle.known(asset) {
+            return unknown(body);
+        }
+        if asked.action == "balancing.unsealedBalance" && !seals.is_empty() {
+            return same("its code", &body["error"]["code"], &json!("already_sealed"));
+        }
+        match asked.action.as_str() {
+            "balancing.balance" | "balancing.unsealedBalance" => self.balance(asset, epoch, body),
+            "balancing.sealedBalance" => {
+                let shown = body.as_array().map_or(&[][..], Vec::as_slice);
+                same("how many", &json!(shown.len()), &json!(seals.len()))?;
+                let newest_first = shown.iter().zip((0..seals.len()).rev());
+                newest_first
+                    .into_iter()
+                    .try_for_each(|(shown, version)| self.sealed(asset, epoch, version, shown))
+            }
+            "balancing.isSealed" => same("it", body, &json!(!seals.is_empty())),
+            "balancing.latestBalances" => self.latest(asset, params["n"].as_u64().unwrap_or(1), body),
+            "balancing.statements" => self.marked(asset, epoch, body),
+            "balancing.peers" => {
+                let ids: Vec<&Value> = ids(body, "assetId");
+                same(
+                    "the list",
+                    &json!(ids),
+                    &json!(self.book.oracle.downstream(asset)),
+                )
+            }
+            "balancing.getUpstream" => {
+                let (from, to) = self.upstreams(asset);
+                let draws = params["energy"].as_i64().unwrap_or(-1) < 0;
+                same("it", body, &json!(if draws { from } else { to }))
+            }
+            "meritorder.get" => {
+                let all = self.book.oracle.contracts.iter();
+                let mut own: Vec<_> = all.filter(|(_, contract)| contract.asset == asset).collect();
+                own.sort_by_key(|(id, contract)| (contract.priority, *id));
+                self.contracts(own, body.as_array().map_or(&[], Vec::as_slice))
+            }
+            "asset.get" => self.asset(asset, body),
+            "audit.requestApproval" => {
+                let (want, auditors) = self.book.oracle.audit.get(asset).cloned().unwrap_or_default();
+                same("success", &body["success"], &json!(want == 0))?;
+                let next = [
+                    ("want", json!(want)),
+                    ("auditors", json!(auditors)),
+                    ("version", json!(seals.len())),
+                ];
+                all_same(&body["payload"], next)
+            }
+            other => Err(format!("nobody knows what {other} should say")),
+        }
+    }
+
+    fn journal(&self, asset: &str, epoch: u64, shown: &Value) -> Verdict {
+        if !self.book.oracle.known(asset) {
+            return unknown(shown);
+        }
+        let newest = self.seals(asset, epoch).last();
+        same(
+            "the watermark",
+            &shown["watermark"],
+            &json!(newest.map_or(0, |seal| seal.watermark)),
+        )?;
+        same(
+            "the version",
+            &shown["version"],
+            &json!(newest.map(|seal| seal.version)),
+        )?;
+        list(&shown["statements"], self.statements(asset, epoch))
+    }
+
+    /// Statements as EAF shows them: what is sealed, and which are with an upstream.
+    fn marked(&self, asset: &str, epoch: u64, shown: &Value) -> Verdict {
+        let statements = self.statements(asset, epoch);
+        list(shown, statements)?;
+        let watermark = self.seals(asset, epoch).last().map_or(0, |seal| seal.watermark);
+        let (from, to) = self.upstreams(asset);
+        for (place, s) in statements.iter().enumerate() {
+            let other = if s.from == asset { &s.to } else { &s.from };
+            let marks = [
+                ("sealed", json!(place < watermark)),
+                ("isUpstream", json!(*other == from || *other == to)),
+            ];
+            all_same(&shown[place], marks)?;
+        }
+        Ok(())
+    }
+
+    fn latest(&self, asset: &str, n: u64, shown: &Value) -> Verdict {
+        let epochs = self.journals.get(asset).into_iter();
+        let own = epochs.flat_map(|epochs| epochs.keys());
+        let newest: Vec<u64> = own
+            .rev()
+            .copied()
+            .take(usize::try_from(n).unwrap_or(usize::MAX))
+            .collect();
+        same("the epochs", &json!(ids(shown, "epoch")), &json!(newest))?;
+        let balances = shown.as_array().into_iter().flatten().zip(newest);
+        balances
+            .into_iter()
+            .try_for_each(|(shown, epoch)| self.balance(asset, epoch, shown))
+    }
+
+    /// The newest sealed balance, or the open one.
+    fn balance(&self, asset: &str, epoch: u64, shown: &Value) -> Verdict {
+        match self.seals(asset, epoch).len().checked_sub(1) {
+            Some(newest) => self.sealed(asset, epoch, newest, shown),
+            None => self.open(asset, epoch, shown),
+        }
+    }
+
+    fn open(&self, asset: &str, epoch: u64, shown: &Value) -> Verdict {
+        let statements = self.statements(asset, epoch);
+        let (upstream_from, upstream_to) = self.upstreams(asset);
+        let flows = Flows::of(asset, statements, &upstream_from, &upstream_to);
+        let (energy, co2) = (flows.outward.0 - flows.inward.0, flows.outward.1 - flows.inward.1);
+        // What sealing would book has this sign; where nothing is left, the side on which something flowed.
+        let left = energy + flows.upstream.0;
+        let draws = left > 0 || (left == 0 && flows.upstream.0 > 0);
+        let (upstream, from, to) = if draws {
+            (&upstream_from, upstream_from.as_str(), asset)
+        } else {
+            (&upstream_to, asset, upstream_to.as_str())
+        };
+        all_same(
+            shown,
+            [
+                ("assetId", json!(asset)),
+                ("epoch", json!(epoch)),
+                ("energy", figure(energy)),
+                ("co2eq", figure(co2)),
+                ("upstream", json!(upstream)),
+                ("upstream_from", json!(upstream_from)),
+                ("upstream_to", json!(upstream_to)),
+                ("balancesum", figure(balance_sum(&flows))),
+                (
+                    "clearing",
+                    json!({
+                        "from": from, "to": to, "epoch": epoch, "energy": figure(left), "co2eq": figure(co2 + flows.upstream.1),
+                    }),
+                ),
+                ("peers", peers(asset, statements)),
+            ],
+        )?;
+        flows.shown(shown)?;
+        list(&shown["transactions"], statements)
+    }
+
+    fn sealed(&self, asset: &str, epoch: u64, version: usize, shown: &Value) -> Verdict {
+        let (seals, digests) = (self.seals(asset, epoch), self.book.versions(asset, epoch));
+        let (Some(seal), Some(digest)) = (seals.get(version), digests.get(version)) else {
+            return Err(format!("there is no version {version}"));
+        };
+        let all = self.statements(asset, epoch);
+        let statements = &all[..seal.watermark.min(all.len())];
+        let before = &statements[..closed_from(seal, statements)];
+        let flows = Flows::of(asset, statements, &seal.upstream_from, &seal.upstream_to);
+        let before_closing = Flows::of(asset, before, &seal.upstream_from, &seal.upstream_to);
+        let upstream = if flows.upstream.0 > 0 {
+            &seal.upstream_from
+        } else {
+            &seal.upstream_to
+        };
+        // EAF's sign: towards the asset is positive.
+        let closing = statements.get(before.len()).filter(|s| s.kind == "residual");
+        let (from, to, co2) = match closing {
+            Some(s) if s.to == asset => (&s.from, &s.to, s.co2),
+            Some(s) => (&s.from, &s.to, -s.co2),
+            None => (&seal.asset, &seal.upstream_to, 0),
+        };
+        let contracts = seal.contracts.iter().map(|(id, energy, reason)| match reason {
+            None => json!({"contractId": id, "energy": figure(*energy)}),
+            Some(reason) => json!({"contractId": id, "energy": figure(*energy), "reason": reason}),
+        });
+        let previous = version
+            .checked_sub(1)
+            .map_or_else(|| hex(&[0; 32]), |v| hex(&digests[v]));
+        all_same(
+            shown,
+            [
+                ("assetId", json!(asset)),
+                ("epoch", json!(epoch)),
+                ("version", json!(version)),
+                ("digest", json!(hex(digest))),
+                ("previous", json!(previous)),
+                ("watermark", json!(seal.watermark)),
+                ("residual", figure(seal.residual)),
+                ("position", figure(seal.position)),
+                ("contracts", contracts.collect()),
+                ("energy", figure(flows.upstream.0)),
+                ("co2eq", figure(flows.upstream.1)),
+                ("upstream", json!(upstream)),
+                ("upstream_from", json!(seal.upstream_from)),
+                ("upstream_to", json!(seal.upstream_to)),
+                ("balancesum", figure(balance_sum(&before_closing))),
+                (
+                    "clearing",
+                    json!({
+                        "from": from, "to": to, "epoch": epoch, "energy": figure(-seal.residual), "co2eq": figure(co2),
+                    }),
+                ),
+                ("peers", peers(asset, statements)),
+            ],
+        )?;
+        flows.shown(shown)?;
+        list(&shown["transactions"], statements)?;
+        let block = shown["block"]
+            .as_u64()
+            .and_then(|index| self.book.blocks.get(&index));
+        match block {
+            Some(block) if block.seals.contains(digest) => Ok(()),
+            _ => Err(format!("it is not in the block {}", shown["block"])),
+        }
+    }
+
+    fn contracts(&self, expected: Vec<(&String, &Contract)>, shown: &[Value]) -> Verdict {
+        let ids: Vec<&Value> = shown.iter().map(|contract| &contract["contractId"]).collect();
+        let wanted: Vec<&String> = expected.iter().map(|(id, _)| *id).collect();
+        same("the list", &json!(ids), &json!(wanted))?;
+        for ((id, contract), shown) in expected.into_iter().zip(shown) {
+            all_same(
+                shown,
+                [
+                    ("contractId", json!(id)),
+                    ("assetId", json!(contract.asset)),
+                    ("partnerId", json!(contract.partner)),
+                    ("direction", json!(if contract.sells { "to" } else { "from" })),
+                    ("delivery", json!(contract.delivery)),
+                    ("status", json!(contract.status)),
+                    ("priority", json!(contract.priority)),
+                    ("energy", figure(contract.energy)),
+                    ("load_min", figure(contract.load_min)),
+                    ("load_max", json!(contract.load_max.map(figure))),
+                    ("energy_total", json!(contract.energy_total.map(figure))),
+                    ("valid_from", json!(contract.valid_from)),
+                    ("valid_until", json!(contract.valid_until)),
+                    ("price", figure(contract.price)),
+                    ("balanced", figure(self.book.oracle.balanced(id))),
+                ],
+            )
+            .map_err(|what| format!("of {id} {what}"))?;
+        }
+        Ok(())
+    }
+
+    fn asset(&self, asset: &str, shown: &Value) -> Verdict {
+        let rule = self.rule(asset);
+        let sides = [("from", rule.from), ("to", rule.to)];
+        let rule: serde_json::Map<String, Value> = sides
+            .into_iter()
+            .filter_map(|(side, upstream)| Some((side.to_owned(), upstream?.into())))
+            .collect();
+        all_same(shown, [("assetId", json!(asset)), ("balancerule", rule.into())])?;
+        self.book.metadata(asset).try_for_each(|(name, text)| {
+            let value = serde_json::from_str(text).unwrap_or_else(|_| text.into());
+            same(name, &shown[name], &value)
+        })
+    }
+}
+
+fn ids<'v>(list: &'v Value, field: &str) -> Vec<&'v Value> {
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .map(|item| &item[field])
+        .collect()
+}
+
+/// Whether statements are shown in full and in order. There may be tens of thousands: nothing is built for them.
+fn list(shown: &Value, expected: &[&Statement]) -> Verdict {
+    let shown = shown.as_array().map_or(&[][..], Vec::as_slice);
+    if shown.len() != expected.len() {
+        return Err(format!(
+            "has {} statements, and not {}",
+            shown.len(),
+            expected.len()
+        ));
+    }
+    let is = |shown: &Value, s: &Statement| {
+        let number = |shown: &Value, number: i128| shown.as_i64().map(i128::from) == Some(number);
+        let text = |shown: &Value, text: Option<&str>| shown.as_str() == text;
+        text(&shown["from"], Some(&s.from))
+            && text(&shown["to"], Some(&s.to))
+            && number(&shown["epoch"], s.epoch.into())
+            && number(&shown["energy"], s.energy)
+            && number(&shown["co2eq"], s.co2)
+            && text(&shown["kind"], Some(s.kind))
+            && text(&shown["label"], Some(&s.label))
+            && text(&shown["meter"], s.meter.as_deref())
+            && text(&shown["contractId"], s.contract.as_deref())
+            && shown["value"].as_i64().map(i128::from) == s.value
+    };
+    let mut ids = BTreeSet::new();
+    for (shown, s) in shown.iter().zip(expected) {
+        if !is(shown, s) {
+            return Err(format!("has {shown}, and not {s:?}"));
+        }
+        if !shown["id"].as_str().is_some_and(|id| ids.insert(id)) {
+            return Err(format!("has {shown}, whose id is none or another's"));
+        }
+    }
+    Ok(())
+}
+
+/// How many of a seal's statements were there before it closed the balance: what it booked itself stands last.
+fn closed_from(seal: &Seal, statements: &[&Statement]) -> usize {
+    let served = seal.contracts.iter().filter(|(_, energy, _)| *energy > 0).count();
+    let contracts_from = statements.len().saturating_sub(2 * served);
+    let last = contracts_from
+        .checked_sub(1)
+        .and_then(|place| statements.get(place));
+    let own = last.is_some_and(|s| {
+        let sides = if seal.residual < 0 {
+            (&seal.upstream_from, &seal.asset)
+        } else {
+            (&seal.asset, &seal.upstream_to)
+        };
+        s.kind == "residual" && (&s.from, &s.to) == sides
+    });
+    contracts_from - usize::from(own)
+}
+
+/// Energy and CO2 in and out of an asset, and what came from its upstream less what went to it.
+struct Flows {
+    inward: (i128, i128),
+    outward: (i128, i128),
+    upstream: (i128, i128),
+}
+
+impl Flows {
+    fn of(asset: &str, statements: &[&Statement], upstream_from: &str, upstream_to: &str) -> Self {
+        let sum = |of: &dyn Fn(&Statement) -> bool| {
+            let these = statements.iter().filter(|s| of(s));
+            these.fold((0, 0), |(energy, co2), s| (energy + s.energy, co2 + s.co2))
+        };
+        let drawn = sum(&|s| s.to == asset && s.from == upstream_from);
+        let delivered = sum(&|s| s.from == asset && s.to == upstream_to);
+        Flows {
+            inward: sum(&|s| s.to == asset),
+            outward: sum(&|s| s.from == asset),
+            upstream: (drawn.0 - delivered.0, drawn.1 - delivered.1),
+        }
+    }
+
+    fn shown(&self, shown: &Value) -> Verdict {
+        all_same(
+            shown,
+            [
+                ("in", figure(self.inward.0)),
+                ("out", figure(self.outward.0)),
+                ("in_co2eq", figure(self.inward.1)),
+                ("out_co2eq", figure(self.outward.1)),
+                ("upstreamenergy", figure(self.upstream.0)),
+                ("upstreamco2eq", figure(self.upstream.1)),
+            ],
+        )
+    }
+}
+
+/// As EAF computes it.
+fn balance_sum(flows: &Flows) -> i128 {
+    if flows.outward.0 > flows.inward.0 {
+        -flows.outward.0
+    } else {
+        flows.inward.0
+    }
+}
+
+/// Who delivered how much to whom: each peer's share in proportion, the remainder to the largest fractions, and among
+/// equals to the least id. The closing entry is no peer's.
+fn peers(asset: &str, statements: &[&Statement]) -> Value {
+    let (mut from, mut to) = (BTreeMap::<&str, i128>::new(), BTreeMap::<&str, i128>::new());
+    for s in statements.iter().filter(|s| s.kind != "residual") {
+        if s.to == asset {
+            *from.entry(&s.from).or_default() += s.energy;
+        }
+        if s.from == asset {
+            *to.entry(&s.to).or_default() += s.energy;
+        }
+    }
+    let side = |these: &BTreeMap<&str, i128>, those: &BTreeMap<&str, i128>| -> Value {
+        let peer = |(peer, energy): (&&str, &i128)| {
+            let shares = shares(*energy, those);
+            (
+                (*peer).to_owned(),
+                json!({"energy": figure(*energy), "tx": shares}),
+            )
+        };
+        these.iter().map(peer).collect::<serde_json::Map<_, _>>().into()
+    };
+    json!({"from": side(&from, &to), "to": side(&to, &from)})
+}
+
+fn shares(total: i128, weights: &BTreeMap<&str, i128>) -> Value {
+    let sum: i128 = weights.values().sum();
+    let of = |weight: i128| if sum > 0 { total * weight } else { 0 };
+    let floor = |weight: i128| if sum > 0 { of(weight) / sum } else { 0 };
+    let mut by_fraction: Vec<(&str, i128)> = weights.iter().map(|(id, weight)| (*id, *weight)).collect();
+    let given: i128 = by_fraction.iter().map(|(_, weight)| floor(*weight)).sum();
+    by_fraction.sort_by_key(|(_, weight)| std::cmp::Reverse(of(*weight) - floor(*weight) * sum));
+    let left = if sum > 0 { total - given } else { 0 };
+    let shares = (0..).zip(by_fraction).map(|(place, (id, weight))| {
+        let share = floor(weight) + i128::from(place < left);
+        (id.to_owned(), figure(share))
+    });
+    shares.collect::<serde_json::Map<_, _>>().into()
+}
