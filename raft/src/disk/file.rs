@@ -105,20 +105,26 @@ fn create_durably(path: &Path) -> io::Result<()> {
 }
 
 /// Opens a file, and waits a while for descriptors where all are taken: that is no fault of the disk's.
-fn open_patiently(path: &Path, options: &OpenOptions) -> io::Result<File> {
+async fn open_patiently(path: &Path, create: bool) -> io::Result<File> {
     const TRIES: u32 = 50;
     const PAUSE: Duration = Duration::from_millis(100);
     let taken = |error: &io::Error| {
         let code = error.raw_os_error();
         code == Some(Errno::MFILE.raw_os_error()) || code == Some(Errno::NFILE.raw_os_error())
     };
-    for _ in 1..TRIES {
-        match options.open(path) {
-            Err(error) if taken(&error) => std::thread::sleep(PAUSE),
-            opened => return opened,
+    let mut tries = 1..TRIES;
+    loop {
+        let opening = path.to_owned();
+        let opened = blocking(move || {
+            let mut options = OpenOptions::new();
+            options.create(create).truncate(false).read(true).write(true);
+            options.open(opening)
+        });
+        match opened.await {
+            Err(error) if taken(&error) && tries.next().is_some() => tokio::time::sleep(PAUSE).await,
+            opened => return opened.map_err(at(path)),
         }
     }
-    options.open(path)
 }
 
 impl Disk for FileDisk {
@@ -146,15 +152,10 @@ impl Disk for FileDisk {
 
     fn open<'a>(&'a self, path: &'a str, create: bool) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>> {
         let (path, counted) = (self.path(path), Arc::clone(&self.counted));
-        Box::pin(blocking(move || {
-            let mut options = OpenOptions::new();
-            options.create(create).truncate(false).read(true).write(true);
-            let file = open_patiently(&path, &options).map_err(at(&path))?;
-            Ok(Arc::new(OpenFile {
-                file: Arc::new(file),
-                counted,
-            }) as Arc<dyn DiskFile>)
-        }))
+        Box::pin(async move {
+            let file = Arc::new(open_patiently(&path, create).await?);
+            Ok(Arc::new(OpenFile { file, counted }) as Arc<dyn DiskFile>)
+        })
     }
 
     fn create_dir<'a>(&'a self, dir: &'a str) -> BoxFuture<'a, io::Result<()>> {

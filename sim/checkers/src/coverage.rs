@@ -30,6 +30,7 @@ pub const STATES: &[&str] = &[
     "a node stopped by a disk fault",
     "a node was removed",
     "a nonce used twice",
+    "a note read back elsewhere",
     "a process ended when asked",
     "a removed node which thinks that it votes",
     "a retry that was a duplicate",
@@ -47,12 +48,14 @@ pub const STATES: &[&str] = &[
     "an archived epoch read",
     "an archived epoch thawed",
     "an epoch archived",
+    "an epoch sealed by the leader itself",
     "entries waited for the archive",
     "leadership was handed over by order",
     "settlements that came late",
     "seven voters",
     "the leader was removed",
     "three voters",
+    "time went on while nobody asked",
 ];
 
 /// Of the states, those that no run of a sweep has reached.

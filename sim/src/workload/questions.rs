@@ -255,7 +255,7 @@ impl Client {
                 self.pause(500..=1_000).await;
             }
         }
-        self.history.lock().count("epochs sealed by the leader itself");
+        self.history.lock().count("an epoch sealed by the leader itself");
         Ok(())
     }
 
@@ -280,7 +280,7 @@ impl Client {
                 ));
             }
         }
-        self.history.lock().count("idle");
+        self.history.lock().count("time went on while nobody asked");
         Ok(())
     }
 

@@ -109,7 +109,7 @@ impl Client {
         };
         self.note_odd(action, node, &answer);
         let mut history = self.history.lock();
-        history.count("notes read back");
+        history.count("a note read back elsewhere");
         let unknown = answer.body["error"]["code"] == "unknown_asset";
         if unknown || (answer.status == 200 && answer.body["n"] != n) {
             let what = format!(
