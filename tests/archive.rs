@@ -277,3 +277,32 @@ fn archived_epochs_are_read_proved_corrected_restarted_and_handed_on() {
         cluster.ok(1, "balancing.journal", &of)
     );
 }
+
+/// Each brings its whole epoch back into memory, on every node, before anything else is applied.
+#[test]
+fn late_values_are_taken_for_so_many_archived_epochs_at_once() {
+    const MOST: usize = 64;
+    let cluster = Plan::nodes(1)
+        .options("[archive]\nafter_epochs = 0\nkeep_seals = 0\n")
+        .start();
+    let epochs = MOST as u64 + 1;
+    let values = |upto: u64, label: &str| -> Value {
+        let value = |epoch| json!({"meterId": "m", "epoch": epoch, "consumption": 5, "label": label});
+        (1..=upto).map(value).collect()
+    };
+    cluster.ok(1, "balancing.addSettlements", &values(epochs, "first"));
+    for epoch in 1..=epochs {
+        cluster.ok(1, "balancing.sealEpoch", &json!({"epoch": epoch, "brief": true}));
+    }
+    archived(&cluster, &[1], epochs);
+
+    let refused = cluster.call(1, "balancing.addSettlements", &values(epochs, "late"));
+    assert_eq!((refused.status, refused.code()), (413, "too_many_archived"));
+    assert_eq!(refused.body["error"]["needed"], epochs);
+    assert_eq!(refused.body["error"]["limit"], MOST);
+    assert_eq!(metric(&cluster, 1, "archive_thaws"), Some(0), "nothing was done");
+    let accepted = cluster.ok(1, "balancing.addSettlements", &values(MOST as u64, "late"));
+    assert_eq!(accepted["accepted"], MOST);
+    let journal = cluster.ok(1, "balancing.journal", &json!({"assetId": "m", "epoch": MOST}));
+    assert_eq!(journal["statements"].as_array().map(Vec::len), Some(2));
+}

@@ -202,7 +202,10 @@ impl Stage {
                 let (asset, epoch) = (words.parse("asset"), words.epoch());
                 let proof = self.cluster.ledger.proof(&asset, epoch, None).expect("a seal");
                 // A stranger who has the list of those who voted then.
-                let voted = |(node, _): &(u64, _)| proof.voters.0[0].iter().any(|voter| voter.node == *node);
+                let voted = |(node, key): &(u64, _)| {
+                    let mut voters = proof.voters.0[0].iter();
+                    voters.any(|voter| voter.node == *node && voter.key == Some(*key))
+                };
                 let trusted: Vec<_> = genesis(7).nodes.into_iter().filter(voted).collect();
                 vec![match verify(&proof, &trusted) {
                     Ok(verdict) => {

@@ -230,7 +230,8 @@ pub(crate) const CODES: &[(u16, &str, &str)] = &[
     (
         413,
         "too_many_archived",
-        "the settlements are of more archived epochs than may come back into memory at once; send them in parts",
+        "the settlements are of more archived epochs, `needed`, than may come back into memory at once, `limit`; send them in \
+         parts",
     ),
     (
         415,
@@ -406,6 +407,9 @@ impl Fault {
             Fault::NotFound { field, .. } => json!({ "field": field }),
             Fault::Refused { refusal, .. } => refusal_data(refusal),
             Fault::NotDone(NotDone::NotLeader { leader }) => json!({ "leader": leader }),
+            Fault::Unanswered(Unanswered::TooManyArchived { needed, most }) => {
+                json!({ "needed": needed, "limit": most })
+            }
             _ => json!({}),
         };
         match data {
