@@ -122,7 +122,6 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(4, "stale-leader-read", READS, "a leader answers reads without asking whether it still leads"),
     mutant(4, "oldest-seal-shown", &["answers"], "a balance shows the first version of a seal, and not the newest"),
     mutant(4, "archived-epochs-not-listed", &["answers"], "the newest epochs of an asset are those in memory"),
-    mutant(4, "replaced-archive-shown", &["answers", "linearizable reads", "replay", "agreement", "state machine safety"], "an epoch that was archived anew while a reader read its old files is shown as it was"),
     mutant(4, "unsealed-reads-are-old", &["honest answers"], "what seals don't vouch for is read as this node knows it"),
     mutant(5, "watt-hour-lost", &["oracle", "conservation"], "a residual is booked in halves, and the odd watt-hour is lost"),
     mutant(5, "own-metered-in-residual", &["oracle", "conservation"], "an asset's own metered statements are passed on too"),
