@@ -128,3 +128,81 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use raft::BoxFuture;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio::sync::mpsc;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Gives what it is sent as the connections that come in.
+    struct Handed(mpsc::Receiver<DuplexStream>);
+
+    impl raft::Listener for Handed {
+        fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>> {
+            Box::pin(async {
+                match self.0.recv().await {
+                    Some(stream) => Ok((Box::new(stream) as BoxStream, "test".to_owned())),
+                    None => std::future::pending().await,
+                }
+            })
+        }
+
+        fn local_addr(&self) -> String {
+            "test".to_owned()
+        }
+    }
+
+    /// Connects to a server that answers `GET /`; the channel tells it to stop.
+    async fn connect() -> (DuplexStream, watch::Sender<bool>) {
+        let (give, handed) = mpsc::channel(1);
+        let (stop, stopping) = watch::channel(false);
+        let app = Router::new().route("/", get(|| async { "hello" }));
+        tokio::spawn(serve(HttpListener::new(Box::new(Handed(handed))), app, stopping));
+        let (client, server) = tokio::io::duplex(1 << 10);
+        give.send(server).await.expect("it listens");
+        (client, stop)
+    }
+
+    async fn ask(client: &mut DuplexStream) {
+        client
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .expect("it hears");
+        let mut answer = [0; 512];
+        let n = client.read(&mut answer).await.expect("it answers");
+        assert!(answer[..n].starts_with(b"HTTP/1.1 200"), "{:?}", &answer[..n]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_sends_nothing_or_half_a_head_is_closed_in_the_end() {
+        for begun in [&b""[..], b"GET / HTTP/1.1\r\nho"] {
+            let (mut client, _stop) = connect().await;
+            // One that talks now and then may go on.
+            for _ in 0..3 {
+                tokio::time::sleep(SILENCE / 2).await;
+                ask(&mut client).await;
+            }
+            let since = Instant::now();
+            client.write_all(begun).await.expect("it hears");
+            let mut rest = Vec::new();
+            let ended = tokio::time::timeout(2 * SILENCE, client.read_to_end(&mut rest)).await;
+            ended.expect("it is closed").expect("in order");
+            assert!(since.elapsed() >= SILENCE, "{:?}", since.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed_at_once_when_the_node_stops() {
+        let (mut client, stop) = connect().await;
+        ask(&mut client).await;
+        stop.send_replace(true);
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(SILENCE / 9, client.read_to_end(&mut rest)).await;
+        ended.expect("it is closed").expect("in order");
+    }
+}

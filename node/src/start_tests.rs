@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use ledger::contract::{Delivery, Direction, Status, Terms};
+use ledger::envelope::LIFETIME_MS;
 use ledger::rule::Rule;
 use ledger::{
-    Action, AssetId, Epoch, Genesis, GramsCo2, MicroCurrency, Outcome, PublicKey, Settlement, Timestamp, Wh,
+    Action, AssetId, Epoch, Genesis, GramsCo2, MicroCurrency, Outcome, PublicKey, Refusal, Settlement,
+    Timestamp, Wh,
 };
 use parking_lot::Mutex;
 use raft::{BoxFuture, BoxStream, FileDisk, Listener, Network};
 use tokio::sync::mpsc;
 
 use crate::config::Cluster;
-use crate::gateway::{Backend as _, Receipt};
+use crate::gateway::{Backend as _, Receipt, sign_envelope};
 use crate::seams::{Seams, SystemClock, SystemEntropy};
 use crate::start::{Node, NodeConfig, start};
 
@@ -278,6 +280,33 @@ async fn three_nodes_certify_what_their_actors_recomputed() {
                 "{:?}",
                 node.gateway().alarms().list()
             );
+            within("a shutdown", node.shutdown()).await.expect("no fault");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_that_knows_nothing_yet_refuses_nothing_for_that() {
+    on_local_set(async {
+        let three = Three::new("");
+        let (one, two) = (three.start(1, None).await, three.start(2, None).await);
+        let now = act(&one, upsert("pv", None, None)).await.now;
+        let three_of_three = three.start(3, None).await;
+        let fresh = three_of_three.gateway();
+        assert_eq!(fresh.ledger().read().genesis(), None, "it has heard of nothing");
+        let (cluster, not_after) = (three.genesis.cluster(), now.plus(LIFETIME_MS / 2));
+        let envelope = sign_envelope(&key(100), cluster, [7; 16], not_after, upsert("home", None, None));
+        let done = within("an answer", fresh.submit_envelope(envelope)).await;
+        assert_eq!(done.expect("an answer").outcome.refusal(), None);
+        // What nobody signed needs no leader to be refused.
+        let mut forged = sign_envelope(&key(100), cluster, [8; 16], not_after, upsert("x", None, None));
+        forged.signature.0[3] ^= 1;
+        let refused = within("a refusal", fresh.submit_envelope(forged))
+            .await
+            .expect("an answer");
+        assert_eq!(refused.outcome.refusal(), Some(&Refusal::BadSignature {}));
+        for node in [one, two, three_of_three] {
             within("a shutdown", node.shutdown()).await.expect("no fault");
         }
     })

@@ -316,24 +316,24 @@ impl RaftStateMachine<TypeConfig> for Applier {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
-        let (meta, file, held) = match snapshot {
-            SnapshotData::Stored(file) => (meta.clone(), file, Vec::new()),
+        let (meta, file, received) = match snapshot {
+            SnapshotData::Stored(file) => (meta.clone(), file, None),
             SnapshotData::Received(draft, held) => {
                 let (meta, file) = self.shelf.finish(*draft).await.map_err(|e| self.fail(e))?;
-                (meta, file, held)
+                (meta, file, Some(held))
             }
         };
         if let Err(fault) = self.restore(meta.clone(), file.clone(), false).await {
             // What this node had before is still here, and is what it starts with again.
-            if fault.kind == FaultKind::Machine {
-                self.shelf.discard(&file.path).await;
+            if received.is_some() && fault.kind == FaultKind::Machine {
+                self.shelf.take_back(&file).await.map_err(|e| self.fail(e))?;
             }
             let error = io::Error::other(fault.message.clone());
             self.faults.report(fault);
             return Err(error);
         }
         self.shelf.replace(&meta).await.map_err(|e| self.fail(e))?;
-        drop(held);
+        drop(received);
         self.sweep().await.map_err(|e| self.fail(e))
     }
 

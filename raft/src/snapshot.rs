@@ -23,7 +23,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use crc32c::{crc32c, crc32c_append};
@@ -93,6 +93,8 @@ pub(crate) struct Draft {
     encoded_meta: Vec<u8>,
     attachments: Arc<[Attachment]>,
     file: Arc<dyn DiskFile>,
+    /// Whether it has become a snapshot: whoever began it may have to know when it is out of his hands.
+    pub(crate) finished: Arc<AtomicBool>,
 }
 
 impl Draft {
@@ -276,6 +278,7 @@ impl Shelf {
             encoded_meta,
             attachments,
             file,
+            finished: Arc::default(),
         })
     }
 
@@ -294,15 +297,20 @@ impl Shelf {
         Ok(head.freeze())
     }
 
-    /// Removes a file that is not, or not yet, a snapshot of this node, if it is there. It is only space: what stays behind
-    /// goes at the next opening.
+    /// Removes a draft that will not be finished. It is only space: what stays behind goes at the next opening.
     pub(crate) async fn discard(&self, path: &str) {
-        match self.disk.remove(path).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path, %error, "can't remove an unfinished snapshot");
-            }
-            _ => {}
+        if let Err(error) = self.disk.remove(path).await {
+            tracing::warn!(path, %error, "can't remove an unfinished snapshot");
         }
+    }
+
+    /// Removes a snapshot that nothing can be restored from, for good.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) async fn take_back(&self, file: &SnapshotFile) -> io::Result<()> {
+        self.disk.remove(&file.path).await?;
+        self.disk.sync_dir(DIR).await
     }
 
     /// Removes what a snapshot that holds stands for.
@@ -327,6 +335,7 @@ impl Shelf {
         }
         let path = path(index);
         self.disk.rename(&draft.path, &path).await?;
+        draft.finished.store(true, Ordering::Relaxed);
         self.disk.sync_dir(DIR).await?;
         let body = SnapshotFile {
             path,

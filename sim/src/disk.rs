@@ -329,6 +329,14 @@ impl Core {
             .retain(|id, file| file.handles > 0 || named.contains(id));
     }
 
+    /// How long a read takes. Nothing is drawn for a disk whose reads take no time.
+    fn draw_read(&mut self) -> u64 {
+        match self.faults.read_ms.clone() {
+            range if *range.end() == 0 => 0,
+            range => self.rng.within(range),
+        }
+    }
+
     /// How long a sync takes, and if it will fail.
     fn draw_sync(&mut self, what: &str) -> (u64, bool) {
         self.syncs += 1;
@@ -559,11 +567,8 @@ impl DiskFile for OpenFile {
 
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, io::Result<Bytes>> {
         Box::pin(async move {
-            let most = self.mount.with(|core| Ok(*core.faults.read_ms.end()))?;
-            if most > 0 {
-                let ms = self
-                    .mount
-                    .with(|core| Ok(core.rng.within(core.faults.read_ms.clone())))?;
+            let ms = self.mount.with(|core| Ok(core.draw_read()))?;
+            if ms > 0 {
                 tokio::time::sleep(Duration::from_millis(ms)).await;
             }
             self.with(|file| match file.read(offset, len) {

@@ -24,6 +24,9 @@ use crate::world::{Setup, World};
 /// Virtual time after the last fault within which the cluster must have answered all final questions.
 const HEALED_MS: u64 = 60_000;
 
+/// More of it where nobody asks for anything for a while.
+const IDLE_MS: u64 = 2 * workload::IDLE.as_secs() * 1_000;
+
 /// Virtual time for which a run with a planted bug goes on after the first complaint.
 const AWAITED_MS: u64 = 15_000;
 
@@ -159,12 +162,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
         }
     }
     let mut broken_at = None;
-    let healed_ms = HEALED_MS
-        + if idle {
-            2 * workload::IDLE.as_secs() * 1_000
-        } else {
-            0
-        };
+    let healed_ms = HEALED_MS + u64::from(idle) * IDLE_MS;
     while !world.clients_done() && world.now_ms() < world.quiet_from_ms() + healed_ms {
         world.step()?;
         observer.look(&world);

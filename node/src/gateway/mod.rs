@@ -30,8 +30,8 @@ use ed25519_dalek::{Signer, SigningKey};
 use ledger::canonical::Canonical;
 use ledger::envelope::LIFETIME_MS;
 use ledger::{
-    Action, ClusterId, Envelope, Epoch, Ledger, NodeId, Nonce, Outcome, PublicKey, Refusal, Settlement,
-    Signature, Timestamp,
+    Action, ClusterId, Envelope, Epoch, Ledger, NodeId, Nonce, PublicKey, Refusal, Settlement, Signature,
+    Timestamp,
 };
 use parking_lot::RwLock;
 use raft::{BoxFuture, Disk, Replica, Unreadable};
@@ -339,27 +339,26 @@ impl Gateway {
             .is_some_and(|block| block.signatures.contains_key(&node))
     }
 
-    /// Why this envelope would not be let in, as far as this node knows.
-    fn refusal(&self, envelope: &Envelope) -> Option<(Refusal, Receipt)> {
+    /// What this envelope would be answered if it were not let in, as far as this node knows.
+    fn turn_away(&self, envelope: &Envelope) -> Option<Receipt> {
         let ledger = self.inner.ledger.read();
         let refusal = ledger.check_envelope(envelope).err()?;
-        let receipt = Receipt {
+        Some(Receipt {
             index: ledger.applied().unwrap_or(0),
             position: 0,
-            outcome: refusal.clone().into(),
+            outcome: refusal.into(),
             duplicate: false,
             now: ledger.now(),
-        };
-        Some((refusal, receipt))
+        })
     }
 }
 
 /// Whether an envelope was not let in because of its time.
 fn is_untimely(receipt: &Receipt) -> bool {
-    let Outcome::Refused { refusal } = &receipt.outcome else {
-        return false;
-    };
-    matches!(refusal, Refusal::Expired { .. } | Refusal::NotAfterTooFar { .. })
+    matches!(
+        receipt.outcome.refusal(),
+        Some(Refusal::Expired { .. } | Refusal::NotAfterTooFar { .. })
+    )
 }
 
 /// Signs an action for a cluster.
@@ -399,17 +398,15 @@ impl Backend for Gateway {
     fn submit_envelope(&self, envelope: Envelope) -> BoxFuture<'_, Result<Receipt, Unanswered>> {
         Box::pin(async move {
             // What can't be let in never reaches the log. Applying it will check the same again.
-            match self.refusal(&envelope) {
-                None => {}
-                // No time and no other signer makes it a good one.
-                Some((Refusal::BadSignature {}, refused)) => return Ok(refused),
-                // This node may be behind: the signer may have been named since, the time be later, and the envelope be
-                // a retry of what was done.
-                Some(_) => {
-                    self.barrier().await?;
-                    if let Some((_, refused)) = self.refusal(&envelope) {
-                        return Ok(refused);
-                    }
+            if let Some(refused) = self.turn_away(&envelope) {
+                // No time and no other signer makes a bad signature good. Else this node may be behind: the signer may have
+                // been named since, the time be later, and the envelope be a retry of what was done.
+                if refused.outcome.refusal() == Some(&Refusal::BadSignature {}) {
+                    return Ok(refused);
+                }
+                self.barrier().await?;
+                if let Some(refused) = self.turn_away(&envelope) {
+                    return Ok(refused);
                 }
             }
             let (_place, deadline) = self.begin()?;

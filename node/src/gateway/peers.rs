@@ -89,3 +89,43 @@ impl Service for Peers {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ledger::{Digest, Signature};
+
+    use super::*;
+
+    fn signed(node: u64) -> Bytes {
+        let attestation = Attestation {
+            node,
+            index: 5,
+            header: Digest([9; 32]),
+            signature: Signature([0; 64]),
+        };
+        attestation.to_bytes().into()
+    }
+
+    #[tokio::test]
+    async fn nobody_offers_signatures_in_the_name_of_another() {
+        let (offers, mut offered) = mpsc::channel(1);
+        let peers = Peers::new(offers, Arc::default());
+        for attestations in [
+            vec![signed(1)],
+            vec![signed(2), signed(1)],
+            vec![Bytes::from_static(b"none")],
+        ] {
+            let answer = peers.propose(2, Vec::new(), attestations).await;
+            assert!(matches!(answer, Response::Malformed), "{answer:?}");
+        }
+        assert!(offered.try_recv().is_err(), "nothing was passed on");
+        let accepting = async {
+            let offer = offered.recv().await.expect("its own is passed on");
+            let _ = offer.answer.send(Ok(()));
+            offer.attestations
+        };
+        let (answer, passed_on) = tokio::join!(peers.propose(2, Vec::new(), vec![signed(2)]), accepting);
+        assert!(matches!(answer, Response::Proposed), "{answer:?}");
+        assert_eq!(passed_on, [signed(2)]);
+    }
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,9 +12,9 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::{Failure, Keep, MemoryDisk, MemoryNetwork};
-use crate::attachments::{Attachment, Attachments};
+use crate::attachments::{Attachment, Attachments, By};
 use crate::machine::{Capture, Committed, Payload, RestoreError, StateMachine};
-use crate::{Config, NoService, PeerAddr, Replica, Role, StartError};
+use crate::{Config, Fault, FaultKind, NoService, PeerAddr, Replica, Role, StartError};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Payloads of one file.
@@ -30,6 +31,8 @@ struct State {
 struct Mover {
     state: Arc<Mutex<State>>,
     attachments: Attachments,
+    /// Whether it takes no snapshot.
+    refuses: Arc<AtomicBool>,
 }
 
 impl Mover {
@@ -37,6 +40,7 @@ impl Mover {
         Mover {
             state: Arc::default(),
             attachments: Attachments::new(Arc::new(disk.clone())),
+            refuses: Arc::default(),
         }
     }
 
@@ -94,6 +98,9 @@ impl StateMachine for Mover {
     }
 
     fn restore(&mut self, snapshot: Bytes, _index: u64) -> Result<(), RestoreError> {
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(RestoreError("on purpose".to_owned()));
+        }
         let (open, files) = postcard::from_bytes(&snapshot).map_err(|e| RestoreError(e.to_string()))?;
         *self.state.lock() = State { open, files };
         Ok(())
@@ -274,6 +281,142 @@ async fn what_is_damaged_or_gone_is_neither_read_nor_sent_and_the_replica_goes_o
         write(&replica, 20..30).await;
         replica.shutdown().await.expect("no fault");
         joined.shutdown().await.expect("no fault");
+    }
+}
+
+fn snapshots(disk: &MemoryDisk) -> Vec<String> {
+    let names = disk.paths().into_iter();
+    names.filter(|path| path.starts_with("snapshot/")).collect()
+}
+
+async fn fault(replica: &Replica) -> Fault {
+    let mut fault = replica.fault();
+    let seen = timeout(PATIENCE, fault.wait_for(Option::is_some)).await;
+    let seen = seen.expect("it stops").expect("alive").clone();
+    seen.expect("a fault")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_rots_is_the_fault_of_whoever_sends_it() {
+    let (disk, network) = (MemoryDisk::default(), MemoryNetwork::default());
+    let machine = Mover::new(&disk);
+    let replica = leader(&disk, &network, &machine).await;
+    write(&replica, 0..20).await;
+    replica.trigger_snapshot(PATIENCE).await.expect("a good disk");
+    let [path] = &snapshots(&disk)[..] else {
+        panic!("one snapshot: {:?}", disk.paths());
+    };
+    disk.with(path, |bytes| *bytes.last_mut().expect("a body") ^= 1);
+    let (fresh, _machine, joined, _) = join(&replica, &network).await;
+    let Fault { kind, message } = fault(&replica).await;
+    assert_eq!(
+        (kind, message),
+        (FaultKind::Disk, format!("{path}: the snapshot is damaged"))
+    );
+    joined.shutdown().await.expect("no fault");
+    assert!(snapshots(&fresh).iter().all(|path| !path.ends_with(".snap")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_nothing_can_be_restored_from_does_not_replace_the_one_before() {
+    let (disk, network) = (MemoryDisk::default(), MemoryNetwork::default());
+    let machine = Mover::new(&disk);
+    let replica = leader(&disk, &network, &machine).await;
+    write(&replica, 0..3).await;
+    let (own_disk, _machine, joined, index) = join(&replica, &network).await;
+    joined.wait_applied(index, PATIENCE).await.expect("it catches up");
+    joined.trigger_snapshot(PATIENCE).await.expect("a good disk");
+    let own = snapshots(&own_disk);
+    joined.shutdown().await.expect("no fault");
+    write(&replica, 3..6).await;
+    let covered = replica.trigger_snapshot(PATIENCE).await.expect("a good disk");
+    let mut status = replica.watch_status();
+    let purged = status.wait_for(|status| status.purged >= covered);
+    timeout(PATIENCE, purged)
+        .await
+        .expect("only a snapshot has it")
+        .expect("alive");
+
+    let picky = Mover::new(&own_disk);
+    let joined = start(2, &own_disk, &network, &picky)
+        .await
+        .expect("its own is good");
+    picky.refuses.store(true, Ordering::Relaxed);
+    let Fault { kind, message } = fault(&joined).await;
+    assert_eq!(kind, FaultKind::Machine, "{message}");
+    assert!(message.contains("on purpose"), "{message}");
+    assert!(joined.shutdown().await.is_err());
+    // Also after a power cut it has what it had, and goes on from there.
+    let own_disk = own_disk.after_crash(Keep::Nothing);
+    assert_eq!(snapshots(&own_disk), own);
+    let healed = Mover::new(&own_disk);
+    let joined = start(2, &own_disk, &network, &healed)
+        .await
+        .expect("its own is good");
+    let last = replica.status().last_log.expect("entries");
+    joined.wait_applied(last, PATIENCE).await.expect("it catches up");
+    assert_eq!(healed.payloads().await.expect("undamaged").len(), 6);
+    joined.shutdown().await.expect("no fault");
+    replica.shutdown().await.expect("no fault");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_fails_while_a_snapshot_is_received_stops_the_replica() {
+    let disk = MemoryDisk::default();
+    let machine = Mover::new(&disk);
+    let replica = leader(&disk, &MemoryNetwork::default(), &machine).await;
+    // No file, but a body of several chunks.
+    write(&replica, 0..7).await;
+    replica.trigger_snapshot(PATIENCE).await.expect("a good disk");
+    replica.shutdown().await.expect("no fault");
+    let mut hit = 0;
+    for at in 1..40 {
+        let (disk, network, fresh) = (disk.copy(), MemoryNetwork::default(), MemoryDisk::default());
+        let replica = leader(&disk, &network, &Mover::new(&disk)).await;
+        let other = Mover::new(&fresh);
+        let joined = start(2, &fresh, &network, &other).await.expect("an empty disk");
+        let at = fresh.operations() + at;
+        fresh.fail_at(at, Failure::Error);
+        let index = replica.add_learner(2, PeerAddr("node2".into())).await;
+        let caught_up = joined
+            .wait_applied(index.expect("it leads"), Duration::from_secs(20))
+            .await;
+        let fault = joined.fault().borrow().clone();
+        let kind = fault.as_ref().map(|fault| fault.kind);
+        // Nothing is tried again on a disk that failed, as if nothing had been.
+        match fresh.operations() >= at {
+            true => assert_eq!(kind, Some(FaultKind::Disk), "operation {at}: {fault:?}"),
+            false => assert_eq!((kind, caught_up), (None, Ok(())), "operation {at}: {fault:?}"),
+        }
+        let draft = snapshots(&fresh).iter().any(|path| path.ends_with(".draft"));
+        hit += usize::from(fault.is_some() && draft);
+        let _ = joined.shutdown().await;
+        replica.shutdown().await.expect("no fault");
+    }
+    assert!(hit > 3, "{hit} failures hit a draft");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_for_another_file_of_that_name_does_not_make_it_a_damaged_one() {
+    let (disk, files) = archive().await;
+    let attachments = Attachments::new(Arc::new(disk.clone()));
+    let mut false_digest = files[0].clone();
+    false_digest.digest[0] ^= 1;
+    let mut longer = files[0].clone();
+    longer.bytes += 1;
+    for (wanted, by, damaged) in [
+        (&files[0], By::Peer, 0),
+        (&false_digest, By::Peer, 0),
+        (&longer, By::Peer, 0),
+        (&false_digest, By::Snapshot, 1),
+    ] {
+        let mut sending = attachments.send(wanted, by).await.expect("it is there");
+        let mut sent = Ok(Some(Bytes::new()));
+        while let Ok(Some(_)) = sent {
+            sent = sending.next(64).await;
+        }
+        assert_eq!(sent.is_ok(), *wanted == files[0], "{wanted:?}");
+        assert_eq!(attachments.health(), (damaged, 0), "{wanted:?} asked by {by:?}");
     }
 }
 

@@ -5,6 +5,8 @@
 //! again, with the file that was under way.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -133,12 +135,13 @@ where
         shelf.discard(&draft.path).await;
         return refuse(frames, error).await;
     }
-    let draft_path = draft.path.clone();
-    let installed = install(vote, meta, draft, held).await;
-    // Whoever has a newer state by now, or another leader, leaves it where it is.
-    shelf.discard(&draft_path).await;
-    match installed {
+    let (draft_path, finished) = (draft.path.clone(), Arc::clone(&draft.finished));
+    match install(vote, meta, draft, held).await {
         Ok(vote) => {
+            // Whoever has a newer state by now, or another leader, has left it where it was.
+            if !finished.load(Ordering::Relaxed) {
+                shelf.discard(&draft_path).await;
+            }
             let mut out = BytesMut::new();
             codec::put_vote(&mut out, &vote);
             answer(&mut frames, out.freeze()).await

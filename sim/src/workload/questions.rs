@@ -19,8 +19,8 @@ const MEMBERSHIP: Duration = Duration::from_secs(20);
 
 /// What the leader of a healthy cluster may take to seal what is due: it looks every two seconds.
 const OWN_SEAL: Duration = Duration::from_secs(10);
-/// Epochs that nobody else has anything to do with.
-const OWN_EPOCHS: u64 = 500_000;
+/// An epoch that is long over by the ledger's time, like all of a run, and that nobody else has anything to do with.
+const OWN_EPOCH: u64 = 500_000;
 
 /// How often an epoch's seals may need approval anew: once for what each of few audited assets passes on to others.
 const AUDITS: usize = 6;
@@ -103,35 +103,38 @@ impl Client {
     }
 
     pub(super) async fn write_everywhere(&mut self) -> Result<(), String> {
+        let meter = self.community.meters[0].id.clone();
         for node in self.healthy() {
-            self.made += 1;
-            let meter = self.community.meters[0].id.clone();
-            let settled = Reported {
-                meter,
-                epoch: self.epoch(),
-                consumption: 1,
-                label: format!("judge-{node}"),
-            };
-            let body = json!({
-                "meterId": settled.meter, "epoch": settled.epoch, "consumption": 1, "label": settled.label,
-            });
-            let asked = self.moment();
-            let key = format!("judge-{}", self.made);
-            let answer = self
-                .insist(node, "balancing.addSettlement", &body, Some(&key))
-                .await?;
-            let ended = self.moment();
-            self.history.lock().operations.push(Operation {
-                key,
-                keyed: true,
-                action: "balancing.addSettlement".into(),
-                body,
-                settles: vec![settled],
-                asked,
-                ended,
-                outcome: judge(&answer),
-            });
+            self.settle_once(node, &meter, self.epoch()).await?;
         }
+        Ok(())
+    }
+
+    /// A settlement of the judge's own.
+    async fn settle_once(&mut self, node: u64, meter: &str, epoch: u64) -> Result<(), String> {
+        const ACTION: &str = "balancing.addSettlement";
+        self.made += 1;
+        let key = format!("judge-{}", self.made);
+        let settled = Reported {
+            meter: meter.to_owned(),
+            epoch,
+            consumption: 1,
+            label: key.clone(),
+        };
+        let body = json!({"meterId": meter, "epoch": epoch, "consumption": 1, "label": key});
+        let asked = self.moment();
+        let answer = self.insist(node, ACTION, &body, Some(&key)).await?;
+        let ended = self.moment();
+        self.history.lock().operations.push(Operation {
+            key,
+            keyed: true,
+            action: ACTION.into(),
+            body,
+            settles: vec![settled],
+            asked,
+            ended,
+            outcome: judge(&answer),
+        });
         Ok(())
     }
 
@@ -210,37 +213,11 @@ impl Client {
     /// Settles in two epochs, one after the other, and waits until the leader has sealed each.
     pub(super) async fn await_own_seals(&mut self) -> Result<(), String> {
         // Below which there is nothing, and which nobody must approve.
-        let meter = "sealed-by-itself".to_owned();
+        let meter = "sealed-by-itself";
         let healthy = self.healthy();
-        for n in 0..2 {
-            // Long over, by the ledger's time and whatever grace, and not in the archive: where memory is full with what
-            // nobody has corrected yet, nothing more is taken for that.
-            let epoch = OWN_EPOCHS + n;
+        for epoch in [OWN_EPOCH, OWN_EPOCH + 1] {
             let node = *self.rng.pick(&healthy);
-            self.made += 1;
-            let key = format!("judge-{}", self.made);
-            let settled = Reported {
-                meter: meter.clone(),
-                epoch,
-                consumption: 7,
-                label: key.clone(),
-            };
-            let body = json!({"meterId": meter, "epoch": epoch, "consumption": 7, "label": key});
-            let asked = self.moment();
-            let answer = self
-                .insist(node, "balancing.addSettlement", &body, Some(&key))
-                .await?;
-            let ended = self.moment();
-            self.history.lock().operations.push(Operation {
-                key,
-                keyed: true,
-                action: "balancing.addSettlement".into(),
-                body,
-                settles: vec![settled],
-                asked,
-                ended,
-                outcome: judge(&answer),
-            });
+            self.settle_once(node, meter, epoch).await?;
             let place = json!({"assetId": meter, "epoch": epoch});
             let give_up = tokio::time::Instant::now() + OWN_SEAL;
             loop {

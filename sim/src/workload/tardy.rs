@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::client::Client;
-use super::community::Community;
+use super::community::{Community, Member};
 use super::work::{amount, read, settlement};
 use super::{FIRST_EPOCH, LATE_EPOCHS};
 use crate::rng::PerMillion;
@@ -33,18 +33,18 @@ impl Client {
         let (history, time) = (Arc::clone(&self.history), self.time.clone());
         let now = || time.now_ms();
         let nodes: Vec<u64> = (0..READERS).map(|_| self.any_node()).collect();
-        let meter = self.rng.pick(&community.meters).id.clone();
+        let meter = self.rng.pick(&community.meters);
         let back = self.rng.within(LATE_EPOCHS + 1..=LATE_EPOCHS + 3);
         let epoch = (self.epoch() - back).max(FIRST_EPOCH - LATE_EPOCHS + 1);
         let over = Cell::new(false);
-        let (over, history, now, meter) = (&over, &history, &now, &meter);
+        let (over, history, now) = (&over, &history, &now);
         let reading = readers
             .iter_mut()
             .zip(nodes)
             .zip(0..)
             .map(async |((http, node), n)| {
                 while !over.get() {
-                    read(history, now, http, node, (meter, epoch - n % 2), false).await;
+                    read(history, now, http, node, (&meter.id, epoch - n % 2), false).await;
                     // A node that is not there says so in no time.
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -57,18 +57,17 @@ impl Client {
         self.crowd = readers;
     }
 
-    async fn settle_late(&mut self, community: &Community, epoch: u64, read: &str) {
+    async fn settle_late(&mut self, community: &Community, epoch: u64, read: &Member) {
         for n in 0..self.rng.within(2..=5) {
             let seals = json!({"epoch": epoch, "brief": true});
             self.operate("balancing.sealEpoch", seals, Vec::new()).await;
             self.pause(0..=UNTIL_FILED_MS).await;
             let mut settles = Vec::new();
             for epoch in [epoch, epoch - 1] {
-                let any = self.rng.pick(&community.meters);
-                let read = community.meters.iter().find(|meter| meter.id == read);
-                let meter = read
-                    .filter(|_| self.rng.chance(PerMillion::percent(50)))
-                    .unwrap_or(any);
+                let meter = match self.rng.chance(PerMillion::percent(50)) {
+                    true => read,
+                    false => self.rng.pick(&community.meters),
+                };
                 settles.push(Reported {
                     meter: meter.id.clone(),
                     epoch,
