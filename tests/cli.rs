@@ -187,3 +187,18 @@ fn help_is_there_for_every_command() {
     let (code, out, _) = gridseal(&["--help"]);
     assert!(code == 0 && out.contains("Exit codes"), "{out}");
 }
+
+#[test]
+fn whoever_stops_reading_is_no_error() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_gridseal"))
+        .args(["bench", "--list"])
+        .stdout(writer)
+        .stderr(std::process::Stdio::piped())
+        .output()
+        .expect("the binary runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {error}", output.status);
+    assert_eq!(error, "");
+}

@@ -37,6 +37,7 @@ pub(crate) mod machine;
 pub(crate) mod membership;
 pub mod metrics;
 pub mod order;
+pub mod say;
 pub mod seams;
 pub mod start;
 pub mod stream;

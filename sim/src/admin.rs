@@ -66,7 +66,7 @@ pub struct Admin {
 
 impl Admin {
     /// Carries out all orders.
-    pub async fn work(mut self) {
+    pub async fn work(&mut self) {
         let mut renewed = BTreeMap::new();
         for (at, order) in self.told.orders.clone() {
             let wait = at.saturating_sub(self.time.now_ms());
@@ -118,6 +118,24 @@ impl Admin {
                 self.history.lock().oddities.push((self.time.now_ms(), what));
             }
         }
+    }
+
+    /// Has each of these nodes, which are well, take a snapshot and drop the log that it covers, once all else is over.
+    ///
+    /// # Errors
+    /// One does not.
+    pub async fn tidy(&mut self, nodes: Vec<u64>) -> Result<(), String> {
+        for node in nodes {
+            if !self
+                .order(node, Task::Snapshot {}, "a snapshot was ordered")
+                .await
+            {
+                return Err(format!("n{node} takes none"));
+            }
+        }
+        // Answered is what is durable; what is dropped goes behind it.
+        tokio::time::sleep(PATIENCE).await;
+        Ok(())
     }
 
     /// Orders that must be refused, and what it means if one is not. `renewed` says how often nodes got another key.
@@ -260,6 +278,9 @@ impl Admin {
             };
             let sign = |message: &[u8]| Signature(self.key.sign(message).to_bytes());
             let body = json!({ "order": order::issue(&order, &public(&self.key), sign) });
+            if self.rng.chance(PerMillion::percent(20)) {
+                self.misdirect(node, &body).await;
+            }
             let starts = timeline::starts(node);
             match self.ask(node, "cluster.order", &body).await {
                 Some(Answer { status: 200, .. }) => {
@@ -276,6 +297,19 @@ impl Admin {
             }
         }
         false
+    }
+
+    /// Gives an order to a node that it is not meant for.
+    async fn misdirect(&mut self, node: u64, body: &Value) {
+        let other = self.any_member();
+        if other == node {
+            return;
+        }
+        let answer = self.ask(other, "cluster.order", body).await;
+        if answer.is_some_and(|answer| answer.status == 200) {
+            let what = format!("n{other} carried out an order to n{node}");
+            self.history.lock().oddities.push((self.time.now_ms(), what));
+        }
     }
 
     /// Gives an order again that was carried out. A process carries out none twice; the next one knows nothing of it.

@@ -47,6 +47,7 @@ use checkers::wal::Platter;
 use clap::Args;
 use gridseal::config::Cluster;
 use gridseal::identity;
+use gridseal::say;
 use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -134,9 +135,9 @@ pub fn main(options: &Options) -> io::Result<bool> {
     runtime.shutdown_background();
     let verdict = verdict?;
     if options.json {
-        println!("{}", verdict.json());
+        say!("{}", verdict.json());
     } else {
-        print!("{}", verdict.tell());
+        say!("{}", verdict.tell());
     }
     Ok(verdict.violations.is_empty())
 }

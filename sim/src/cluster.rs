@@ -183,25 +183,26 @@ impl Common {
                 "[[node]]\nid = {id}\napi = \"{ip}:{API_PORT}\"\npeer = \"{peer}\"\ngenesis = {founder}"
             );
         }
+        let snapshot_after_entries = rng.pick(&[100, 400, 10_000]);
+        let keep_entries = rng.pick(&[20, 200]);
+        // Epochs leave memory while clients still settle, seal and correct them.
+        let after_epochs = rng.pick(&[0, 1, 96]);
+        let keep_seals = rng.pick(&[0, 20, 100_000]);
+        // And entries wait for that.
+        let most_seals = rng.pick(&[0, 30, 750_000]);
+        // A node that soon gives up must say what it can't know.
+        let request_ms = rng.pick(&[1_000, 10_000]);
+        // By the ledger's time every epoch of a run is long over.
+        let auto = rng.chance(PerMillion::percent(15));
+        let grace_epochs = rng.below(3);
+        // In small segments the log is purged while clients work.
+        let segment_bytes = rng.pick(&[64 << 10, 1 << 20]);
         let _ = writeln!(
             text,
-            "[log]\nsnapshot_after_entries = {}\nkeep_entries = {}\nsegment_bytes = {}\n\
-             [archive]\nafter_epochs = {}\nkeep_seals = {}\nmost_seals = {}\n\
-             [timing]\nrequest_ms = {}\n\
-             [seal]\nauto = {}\ngrace_epochs = {}",
-            rng.pick(&[100, 400, 10_000]),
-            rng.pick(&[20, 200]),
-            1 << 20,
-            // Epochs leave memory while clients still settle, seal and correct them.
-            rng.pick(&[0, 1, 96]),
-            rng.pick(&[0, 20, 100_000]),
-            // And entries wait for that.
-            rng.pick(&[0, 30, 750_000]),
-            // A node that soon gives up must say what it can't know.
-            rng.pick(&[1_000, 10_000]),
-            // By the ledger's time every epoch of a run is long over.
-            rng.chance(PerMillion::percent(15)),
-            rng.below(3),
+            "[log]\nsnapshot_after_entries = {snapshot_after_entries}\nkeep_entries = {keep_entries}\nsegment_bytes = {segment_bytes}\n\
+             [archive]\nafter_epochs = {after_epochs}\nkeep_seals = {keep_seals}\nmost_seals = {most_seals}\n\
+             [timing]\nrequest_ms = {request_ms}\n\
+             [seal]\nauto = {auto}\ngrace_epochs = {grace_epochs}",
         );
         let cluster = Cluster::parse("the simulated cluster", &text).map_err(|e| e.to_string())?;
         let genesis = Genesis {
@@ -238,6 +239,11 @@ impl Common {
         nodes
             .flat_map(|node| of(node).map(move |n| (node, public(&node_key(self.seed, node, n)).0)))
             .collect()
+    }
+
+    /// How many entries of the log may stay behind a snapshot.
+    pub fn keep_entries(&self) -> u64 {
+        self.cluster.log.keep_entries
     }
 
     /// Whether the leader seals what is due without being asked.

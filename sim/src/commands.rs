@@ -15,6 +15,7 @@ use crate::report::Report;
 use crate::run::{self, Around};
 use crate::shrink::ShrinkArgs;
 use crate::{html, story};
+use gridseal::say;
 
 /// Runs a case again.
 #[derive(Args, Clone, Debug)]
@@ -65,8 +66,8 @@ fn load(file: &Path) -> io::Result<Case> {
 pub fn explore(args: &ExploreArgs) -> io::Result<bool> {
     let found = explore::run(args, coverage::STATES)?;
     match args.json {
-        true => println!("{}", json!(found)),
-        false => print!("{found}"),
+        true => say!("{}", json!(found)),
+        false => say!("{found}"),
     }
     Ok(found.ok)
 }
@@ -77,12 +78,12 @@ pub fn explore(args: &ExploreArgs) -> io::Result<bool> {
 /// No child can be started, or a file can't be read or written.
 pub fn shrink(args: &ShrinkArgs) -> io::Result<bool> {
     let Some((small, out)) = args.run()? else {
-        println!("it does not fail: there is nothing to shrink");
+        say!("it does not fail: there is nothing to shrink");
         return Ok(true);
     };
     let report = run::run(&Around::of(small.seed, false), || small.run())?;
-    print!("{}", story::tell(&small, &report));
-    println!("\nwritten to {0}: `sim replay {0}` runs it again", out.display());
+    say!("{}", story::tell(&small, &report));
+    say!("\nwritten to {0}: `sim replay {0}` runs it again", out.display());
     Ok(report.ok)
 }
 
@@ -103,8 +104,8 @@ pub fn replay(args: &ReplayArgs) -> io::Result<bool> {
         write_html(path, &case, &report)?;
     }
     match args.json {
-        true => println!("{}", json!(report)),
-        false => print!("{}", story::tell(&case, &report)),
+        true => say!("{}", json!(report)),
+        false => say!("{}", story::tell(&case, &report)),
     }
     Ok(report.ok)
 }
@@ -142,8 +143,8 @@ pub fn scenario(args: &ScenarioArgs) -> io::Result<bool> {
     }
     if !args.json {
         match failed.len() {
-            0 => println!("all {} scenarios showed what they should", args.files.len()),
-            n => println!(
+            0 => say!("all {} scenarios showed what they should", args.files.len()),
+            n => say!(
                 "{n} of {} scenarios FAILED: {}",
                 args.files.len(),
                 failed.join(", ")
@@ -166,13 +167,13 @@ fn one_scenario(file: &Path, case: &Case, args: &ScenarioArgs) -> io::Result<boo
             .map(|(what, met)| json!({"what": what, "met": met.is_ok(), "why": met.as_ref().err()}))
             .collect();
         let (title, file) = (&case.title, file.display().to_string());
-        println!(
+        say!(
             "{}",
             json!({"file": file, "title": title, "ok": ok, "expectations": expectations, "report": report})
         );
         return Ok(ok);
     }
-    println!(
+    say!(
         "{}: {} ({:.1} virtual seconds in {:.1} s)",
         file.display(),
         case.title,
@@ -181,12 +182,12 @@ fn one_scenario(file: &Path, case: &Case, args: &ScenarioArgs) -> io::Result<boo
     );
     for (what, met) in &verdicts {
         match met {
-            Ok(()) => println!("  ✓ {what}"),
-            Err(why) => println!("  ✗ {what}: {why}"),
+            Ok(()) => say!("  ✓ {what}"),
+            Err(why) => say!("  ✗ {what}: {why}"),
         }
     }
     if !ok {
-        println!("\n{}", story::tell(case, &report));
+        say!("\n{}", story::tell(case, &report));
     }
     Ok(ok)
 }
@@ -200,12 +201,12 @@ pub fn bench(args: &BenchArgs) -> io::Result<bool> {
     for clients in &args.clients {
         let speed = bench::run(args, *clients)?;
         if !args.json {
-            println!("{speed}");
+            say!("{speed}");
         }
         speeds.push(speed);
     }
     if args.json {
-        println!("{}", json!(speeds));
+        say!("{}", json!(speeds));
     }
     Ok(speeds.iter().all(|speed| speed.ok))
 }

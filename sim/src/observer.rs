@@ -7,7 +7,7 @@ use checkers::Violation;
 use checkers::failstop::{self, Damaged, FailStop};
 use checkers::history::History;
 use checkers::recovery::View;
-use checkers::upkeep;
+use checkers::upkeep::{self, Upkeep};
 use checkers::wal::Platter;
 use checkers::watch::{Conclusion, Glance, Watch};
 use gridseal::api::backend::NodeStatus;
@@ -35,9 +35,12 @@ pub struct Observer {
     seen: Shared,
     next_ms: u64,
     next_upkeep_ms: u64,
+    upkeep: Upkeep,
     fail_stop: FailStop,
     damaged: Damaged,
     excused: BTreeSet<u64>,
+    /// Nodes whose ledgers compute wrongly.
+    wrong: BTreeSet<u64>,
     /// How many complaints stand in the trace.
     told: usize,
     roster: roster::Shared,
@@ -55,13 +58,15 @@ impl Observer {
     /// One that has seen nothing yet; see [`Watch::new`].
     pub fn new(excused: BTreeSet<u64>, wrong: BTreeSet<u64>, seen: Shared, roster: roster::Shared) -> Self {
         Observer {
-            watch: Watch::new(excused.clone(), wrong),
+            watch: Watch::new(excused.clone(), wrong.clone()),
             seen,
             next_ms: 0,
             next_upkeep_ms: UPKEEP_MS,
+            upkeep: Upkeep::default(),
             fail_stop: FailStop::default(),
             damaged: Damaged::default(),
             excused,
+            wrong,
             told: 0,
             roster,
             configs: Vec::new(),
@@ -112,8 +117,8 @@ impl Observer {
         if now >= self.next_upkeep_ms {
             self.next_upkeep_ms = now + UPKEEP_MS;
             for host in world.nodes() {
-                self.watch
-                    .complain(now, "upkeep", upkeep::look(host.id(), host.disk()));
+                let found = self.upkeep.look(host.id(), host.disk());
+                self.watch.complain(now, "upkeep", found);
             }
         }
         let shared = std::sync::Arc::clone(&self.seen);
@@ -144,6 +149,28 @@ impl Observer {
         }
         self.tell(self.watch.violations());
         self.told = self.watch.violations().len();
+    }
+
+    /// Looks at the disks of members that are well: they were told to tidy up, and are idle since.
+    pub fn look_at_rest(&mut self, world: &World, keep_entries: u64) {
+        let now = world.now_ms();
+        let members = self.roster.lock().members.clone();
+        let is_well = |node: &u64| !self.excused.contains(node) && !self.wrong.contains(node);
+        let well: BTreeSet<u64> = members.into_iter().filter(is_well).collect();
+        for host in world.nodes().iter().filter(|host| well.contains(&host.id())) {
+            let Some(gateway) = self.seen.lock().gateway(host.id()).cloned() else {
+                continue;
+            };
+            let needed = gateway
+                .ledger()
+                .read()
+                .files()
+                .map(|file| file.name.clone())
+                .collect();
+            for what in upkeep::at_rest(host.id(), host.disk(), keep_entries, &needed) {
+                self.watch.complain(now, "upkeep", Some(what));
+            }
+        }
     }
 
     /// Counts what an archive did since the last look.

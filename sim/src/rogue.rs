@@ -1,5 +1,5 @@
 //! A client who lies: envelopes that were signed for another cluster, by nobody, or for another time. None may be let in.
-//! And one who renews: what was signed anew, for longer, may be let in, but does nothing a second time.
+//! And one who renews: what was signed anew, for longer or less long, may be let in, but does nothing a second time.
 //!
 //! The envelope for another cluster carries a good signature of a key that this cluster trusts: what was signed
 //! elsewhere must mean nothing here.
@@ -96,8 +96,8 @@ impl Rogue {
         answer.ok()?.now
     }
 
-    /// Says one thing three times: signed for a short time, signed anew for longer, and the same again when the first time
-    /// is over. What then counts as a retry is for the checkers to say; time may jump.
+    /// Says one thing three times: signed for a short time and anew for longer, or the other way round, and the longer one again
+    /// when the short time is over. What then counts as a retry is for the checkers to say; time may jump.
     async fn renew(&mut self, tried: u64, until_ms: u64) {
         let Some(now) = self.ledger_ms().await else { return };
         let action = Action::UpsertAsset {
@@ -113,13 +113,18 @@ impl Rogue {
             let not_after = Timestamp::ZERO.plus(not_after);
             sign_envelope(&self.gateway, self.cluster, nonce, not_after, action.clone())
         };
-        let (first, renewed) = (sign(short), sign(now + LIFE_MS));
-        self.submit(&first).await;
-        self.submit(&renewed).await;
+        let (brief, long) = (sign(short), sign(now + LIFE_MS));
+        let mut both = [&brief, &long];
+        if self.rng.chance(PerMillion::percent(50)) {
+            both.reverse();
+        }
+        for envelope in both {
+            self.submit(envelope).await;
+        }
         while self.time.now_ms() < until_ms && self.ledger_ms().await.is_none_or(|now| now <= short) {
             tokio::time::sleep(Duration::from_millis(self.rng.within(100..=1_000))).await;
         }
-        self.submit(&renewed).await;
+        self.submit(&long).await;
         self.history.lock().count("envelopes signed anew");
     }
 

@@ -27,6 +27,9 @@ const HEALED_MS: u64 = 60_000;
 /// More of it where nobody asks for anything for a while.
 const IDLE_MS: u64 = 2 * workload::IDLE.as_secs() * 1_000;
 
+/// And where one node is off at first.
+const AWAY_MS: u64 = 20_000;
+
 /// Virtual time for which a run with a planted bug goes on after the first complaint.
 const AWAITED_MS: u64 = 15_000;
 
@@ -126,6 +129,11 @@ pub fn run(options: &Options) -> io::Result<Report> {
     };
     let still = |(_, fault): &(u64, Fault)| !matches!(fault, Fault::Clock(..));
     let idle = plan.steps.iter().all(still) && Rng::fork(seed, "idle").chance(PerMillion::percent(20));
+    // With one node off the others are still a majority, as long as they vote, and nothing else keeps one from working.
+    let all_well = excused.is_empty() && plan.orders().is_empty() && nodes >= 3;
+    let mut absence = Rng::fork(seed, "absence");
+    let mut away = (all_well && absence.chance(PerMillion::percent(20))).then(|| absence.within(1..=nodes));
+    roster.lock().away = away;
     let load = workload::Options {
         seed,
         cluster: common.id(),
@@ -135,7 +143,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
         seals_itself: common.seals_itself(),
         idle,
         admin: Some(admin),
-        roster,
+        roster: Arc::clone(&roster),
         mix: options.mix,
         mute: options.mute.clone(),
         excused,
@@ -162,9 +170,18 @@ pub fn run(options: &Options) -> io::Result<Report> {
         }
     }
     let mut broken_at = None;
-    let healed_ms = HEALED_MS + u64::from(idle) * IDLE_MS;
+    let healed_ms = HEALED_MS + u64::from(idle) * IDLE_MS + u64::from(away.is_some()) * AWAY_MS;
     while !world.clients_done() && world.now_ms() < world.quiet_from_ms() + healed_ms {
         world.step()?;
+        if let Some(node) = away {
+            if world.now_ms() == world.quiet_from_ms() {
+                world.switch_off(node)?;
+            }
+            if roster.lock().away.is_none() {
+                world.switch_on(node)?;
+                away = None;
+            }
+        }
         observer.look(&world);
         if observer.watch.is_broken() || !seen.lock().violations.is_empty() {
             let since = *broken_at.get_or_insert(world.now_ms());
@@ -183,6 +200,9 @@ pub fn run(options: &Options) -> io::Result<Report> {
                 break;
             }
         }
+    }
+    if world.clients_done() && world.clients_failed().is_none() {
+        observer.look_at_rest(&world, common.keep_entries());
     }
     let mut report = Report::new(seed, &world);
     report.violations = std::mem::take(&mut seen.lock().violations);

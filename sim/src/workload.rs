@@ -158,7 +158,7 @@ pub async fn run(
         cluster: options.cluster,
         history: Arc::clone(&history),
     };
-    let admin = options.admin.clone().map(|told| Admin {
+    let mut admin = options.admin.clone().map(|told| Admin {
         rng: Rng::fork(options.seed, "admin"),
         http: Http::new(Arc::clone(&network)),
         time: time.clone(),
@@ -168,7 +168,7 @@ pub async fn run(
         history: Arc::clone(&history),
     });
     let administrating = async {
-        if let Some(admin) = admin {
+        if let Some(admin) = &mut admin {
             admin.work().await;
         }
     };
@@ -191,6 +191,11 @@ pub async fn run(
     judge.seal_everything().await?;
     phase("every block is certified on every node");
     judge.await_certificates().await;
+    if judge.roster.lock().away.take().is_some() {
+        history.lock().count("all sealed and certified without one node");
+        phase("the node that was away has every block, too");
+        judge.await_certificates().await;
+    }
     // What a client gave up is offered on by the node that has it, for as long as a request may take: only then
     // does nothing change any more, and nodes that are looked at one after the other can be compared.
     tokio::time::sleep(PATIENCE).await;
@@ -199,6 +204,10 @@ pub async fn run(
     if options.idle {
         phase("time goes on while nobody asks for anything");
         judge.await_time().await?;
+    }
+    if let Some(admin) = &mut admin {
+        phase("every node takes a snapshot and drops what is behind it");
+        admin.tidy(judge.healthy()).await?;
     }
     phase("done");
     Ok(())

@@ -198,6 +198,26 @@ impl World {
         self.ended
     }
 
+    /// A node's machine loses power now.
+    ///
+    /// # Errors
+    /// See [`World::step`].
+    pub fn switch_off(&mut self, node: u64) -> io::Result<()> {
+        self.strike(&Fault::Crash {
+            node,
+            silent: true,
+            loss: None,
+        })
+    }
+
+    /// A node is started, if it does not run.
+    ///
+    /// # Errors
+    /// See [`World::step`].
+    pub fn switch_on(&mut self, node: u64) -> io::Result<()> {
+        self.strike(&Fault::Start(node))
+    }
+
     /// Whether the clients' program has ended.
     pub fn clients_done(&self) -> bool {
         self.clients

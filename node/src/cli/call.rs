@@ -1,6 +1,6 @@
 //! `gridseal call`: any action of the API from a shell.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::{Failure, cluster_file};
 use crate::client::{Ask, Client};
 use crate::identity::os_entropy;
+use crate::say;
 
 /// Call an action of the API and print the JSON answer.
 ///
@@ -113,12 +114,7 @@ pub(super) fn print(value: &Value, compact: bool) -> Result<(), Failure> {
     } else {
         format!("{value:#}")
     };
-    match writeln!(std::io::stdout(), "{text}") {
-        // Whoever reads has seen enough (`| head`).
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(Failure::Broken(format!("standard output: {error}"))),
-        Ok(()) => Ok(()),
-    }
+    say::text(text).map_err(|error| Failure::Broken(format!("standard output: {error}")))
 }
 
 fn body(parameters: &[String]) -> Result<(Bytes, &'static str), Failure> {

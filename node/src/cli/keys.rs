@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Failure, Place, call, cluster_file, table};
 use crate::identity::{self, key_x, os_entropy};
+use crate::say;
 use crate::seams::{Clock as _, SystemClock};
 
 /// Make and show keys. Secret keys never leave their files (mode 0600).
@@ -73,7 +74,7 @@ impl Keys {
                 let (cluster, _) = cluster_file::find(init.place.cluster.as_deref())?;
                 let data = init.place.data;
                 let genesis = identity::init(&data, &cluster, SystemClock.now(), &mut os_entropy)?;
-                println!("cluster {} in {}", genesis.cluster(), data.display());
+                say!("cluster {} in {}", genesis.cluster(), data.display());
                 Ok(())
             }
             Action::Show(show) => show.run(),
@@ -95,7 +96,7 @@ impl New {
         if self.json {
             return call::print(&jwk(Some(self.id), &public), true);
         }
-        println!(
+        say!(
             "node {}  x {}  kid {}",
             self.id,
             key_x(&public),
@@ -130,8 +131,8 @@ impl Show {
             .collect();
         rows.extend(genesis.gateways.iter().map(|key| row("gateways".to_owned(), key)));
         rows.extend(genesis.admins.iter().map(|key| row("admin".to_owned(), key)));
-        println!("cluster {}", genesis.cluster());
-        println!(
+        say!("cluster {}", genesis.cluster());
+        say!(
             "{}",
             table::render(&["who", "x (public key)", "kid (thumbprint)"], &[], &rows)
         );

@@ -19,6 +19,7 @@ use crate::client::{Ask, Client};
 use crate::gateway::sign_envelope;
 use crate::identity::{self, parse_key_x};
 use crate::order::{self, Order, Task};
+use crate::say;
 
 /// How long a change may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -115,7 +116,7 @@ impl Member {
                 if self.json {
                     return call::print(&answer, false);
                 }
-                println!("node {id} has a snapshot up to entry {}", answer["snapshot"]);
+                say!("node {id} has a snapshot up to entry {}", answer["snapshot"]);
                 return Ok(());
             }
             Action::Key { id, key } => {
@@ -150,7 +151,7 @@ impl Member {
         if self.json {
             return call::print(&answer, false);
         }
-        println!("node {id} {done}");
+        say!("node {id} {done}");
         Ok(())
     }
 }
@@ -214,7 +215,7 @@ async fn lead(client: &Client, data: &Path, id: u64, json: bool) -> Result<(), F
     if json {
         return call::print(&answer, false);
     }
-    println!("node {} leads", answer["leader"]);
+    say!("node {} leads", answer["leader"]);
     Ok(())
 }
 
@@ -303,7 +304,7 @@ async fn list(client: &Client, json: bool) -> Result<(), Failure> {
             rows.push(vec![id.to_string(), role.to_owned(), leads.to_owned()]);
         }
     }
-    println!("{}", table::render(&["node", "role", ""], &[true], &rows));
+    say!("{}", table::render(&["node", "role", ""], &[true], &rows));
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Failure, call, table};
 use crate::client::{Ask, Client};
+use crate::say;
 
 /// Show what each node says of itself: who leads, how far it is, what is certified, alarms.
 ///
@@ -58,7 +59,7 @@ impl Status {
             ];
             let right = [true, false, false, true, true, true, true, true, true, false];
             let rows: Vec<_> = reports.iter().map(Report::row).collect();
-            println!("{}", table::render(&head, &right, &rows));
+            say!("{}", table::render(&head, &right, &rows));
         }
         verdict(&reports)
     }

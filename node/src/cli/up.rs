@@ -15,6 +15,7 @@ use super::{Failure, Place, cluster_file, demo};
 use crate::client::{Ask, Client};
 use crate::config::Cluster;
 use crate::identity::{self, os_entropy};
+use crate::say;
 use crate::seams::{Clock as _, SystemClock};
 
 /// How long the nodes may take to be ready.
@@ -56,9 +57,9 @@ impl Up {
         }
         let data = &self.place.data;
         let _lock = lock(data)?;
-        println!("Cluster file: {}. Data: {}.", cluster.source, data.display());
+        say!("Cluster file: {}. Data: {}.", cluster.source, data.display());
         let genesis = identity::init(data, &cluster, SystemClock.now(), &mut os_entropy)?;
-        println!("Cluster {}.", genesis.cluster());
+        say!("Cluster {}.", genesis.cluster());
         wait_for_ports(&cluster, PORTS).await?;
 
         let mut stop = Stop::new()?;
@@ -73,7 +74,7 @@ impl Up {
             failure = children.failed() => Err(failure),
             () = stop.asked() => Ok(()),
         };
-        println!("Stopping the nodes.");
+        say!("Stopping the nodes.");
         children.stop().await;
         outcome
     }
@@ -83,7 +84,7 @@ impl Up {
         let apis: Vec<String> = cluster.nodes.iter().map(|node| node.api.clone()).collect();
         let client = Client::new(apis.clone(), PATIENCE);
         ready(&client).await?;
-        println!("{} nodes are ready: http://{}", apis.len(), apis.join(" http://"));
+        say!("{} nodes are ready: http://{}", apis.len(), apis.join(" http://"));
         if !self.no_demo {
             demo::run(&client, &self.place.data, self.demo_epochs).await?;
         }
@@ -97,7 +98,7 @@ impl Up {
             .cluster
             .as_ref()
             .map_or(String::new(), |file| format!(" --cluster {}", file.display()));
-        println!(
+        say!(
             "\nThe API is on every node: POST http://{first}/api/<service>/<action>, described in /api/openapi.json.\n\
              Try, in another terminal:\n  \
              gridseal status{of}\n  \

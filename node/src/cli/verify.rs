@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{Failure, call, keys};
 use crate::identity;
+use crate::say;
 
 /// Check offline what `gridseal call balancing.proof assetId=… epoch=…` answered.
 ///
@@ -52,7 +53,7 @@ impl Verify {
             };
             call::print(&report, false)?;
         } else if let Ok(words) = &verdict {
-            println!("{words}");
+            say!("{words}");
         }
         verdict.map(drop)
     }

@@ -44,6 +44,7 @@ pub const STATES: &[&str] = &[
     "a snapshot taken",
     "a snapshot was ordered",
     "a wrong ledger noticed",
+    "all sealed and certified without one node",
     "an approval",
     "an archived epoch read",
     "an archived epoch thawed",

@@ -32,6 +32,7 @@ pub mod replay;
 pub mod soundness;
 pub mod states;
 pub mod subject;
+pub mod tokens;
 pub mod upkeep;
 pub mod upstream;
 pub mod wal;
@@ -64,10 +65,11 @@ pub fn check<S: Subject>(history: &History, node_keys: &[(u64, Key)]) -> Vec<Vio
             what: what.clone(),
         });
     }
-    let checks: [(&'static str, Vec<(u64, String)>); 9] = [
+    let checks: [(&'static str, Vec<(u64, String)>); 10] = [
         ("agreement", agreement::check(history)),
         ("exactly once", once::repeated(history)),
         ("certificates", certificates::check::<S>(history, node_keys)),
+        ("tokens", tokens::check(history, node_keys)),
         ("durability", durability::check(history)),
         ("immutability", immutability::check(history)),
         ("linearizable reads", reads::check(history)),

@@ -1,16 +1,121 @@
-//! Upkeep: what a node no longer needs leaves its disk, or the disk fills over a long life.
+//! Upkeep: what a node no longer needs leaves its disk, or the disk fills over a long life; and what it needs stays.
 
-use super::wal::Platter;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::wal::{self, Platter, Record};
 
 /// Snapshots that may lie on a disk at once: the newest, the one that it replaces, whose removal need not be durable yet, and
 /// one that was still being built when a newer one was received.
 const SNAPSHOTS: usize = 3;
+/// Segments of the log of which nothing is needed: one may have been filled since the log was last purged.
+const SPENT: usize = 1;
 
-/// Looks at a node's disk, at any moment.
-pub fn look(node: u64, platter: &dyn Platter) -> Option<String> {
-    let names = platter.list("snapshot");
-    let finished = names.iter().filter(|name| name.ends_with(".snap")).count();
-    (finished > SNAPSHOTS).then(|| {
-        format!("n{node} keeps {finished} snapshots, {names:?}, though each stands for all before it")
-    })
+/// Looks at disks, at any moment.
+#[derive(Clone, Debug, Default)]
+pub struct Upkeep {
+    /// What each node's newest snapshot covers, and the files of the archive that it names.
+    newest: BTreeMap<u64, (u64, Vec<String>)>,
+}
+
+impl Upkeep {
+    /// Looks at a node's.
+    pub fn look(&mut self, node: u64, platter: &dyn Platter) -> Option<String> {
+        let covered = wal::snapshots(platter);
+        if covered.len() > SNAPSHOTS {
+            let finished = covered.len();
+            return Some(format!(
+                "n{node} keeps {finished} snapshots, {covered:?}, though each stands for all before it"
+            ));
+        }
+        let newest = *covered.last()?;
+        let files = platter.list("archive");
+        let known = self.newest.get(&node).is_some_and(|(index, _)| *index == newest);
+        if !known && let Some(snapshot) = wal::snapshot(platter, newest) {
+            self.newest.insert(node, (newest, named(&snapshot.body, &files)));
+        }
+        let (index, named) = self.newest.get(&node)?;
+        let gone = named.iter().find(|name| !files.contains(name))?;
+        Some(format!(
+            "n{node} has no {gone} any more, which its newest snapshot, of {index} entries, names"
+        ))
+    }
+}
+
+/// Which of these files a snapshot names.
+fn named(snapshot: &[u8], files: &[String]) -> Vec<String> {
+    const ENDING: &[u8] = b".parquet";
+    let ends = snapshot.windows(ENDING.len()).enumerate();
+    let ends: Vec<&[u8]> = ends
+        .filter(|(_, bytes)| *bytes == ENDING)
+        .map(|(start, _)| &snapshot[..start + ENDING.len()])
+        .collect();
+    let is_named = |name: &&String| ends.iter().any(|before| before.ends_with(name.as_bytes()));
+    files.iter().filter(is_named).cloned().collect()
+}
+
+/// Looks at the disk of a node that was told to take a snapshot and to drop the log that it covers, and was asked for nothing
+/// since. Of that log at most `keep` entries stay: a leader drops the last only with the next entry. `needed` are the archive's files
+/// that its ledger refers to; those that it referred to then may lie there as well.
+pub fn at_rest(node: u64, platter: &dyn Platter, keep: u64, needed: &BTreeSet<String>) -> Vec<String> {
+    let mut found = Vec::new();
+    let Some(covered) = wal::snapshots(platter).last().copied() else {
+        return vec![format!("n{node} has no snapshot, though it was told to take one")];
+    };
+    let segments = wal::segments(platter);
+    let purged = purged(&segments);
+    if purged.map_or(0, |last| last + 1) + keep < covered + 1 {
+        found.push(format!(
+            "n{node} has dropped its log up to {purged:?} only, and its snapshot covers {covered} entries"
+        ));
+    }
+    let spent = spent(&segments, purged);
+    if spent.len() > SPENT {
+        found.push(format!(
+            "n{node} keeps the segments {spent:?} of its log, of which nothing is needed"
+        ));
+    }
+    let snapshot = wal::snapshot(platter, covered);
+    let files = platter.list("archive");
+    let named = snapshot.map_or_else(Vec::new, |snapshot| named(&snapshot.body, &files));
+    let mut idle = files
+        .iter()
+        .filter(|name| !needed.contains(*name) && !named.contains(name));
+    if let Some(first) = idle.next() {
+        found.push(format!(
+            "n{node} keeps {first} and {} more files to which neither its ledger nor its snapshot refers",
+            idle.count()
+        ));
+    }
+    if let Some(gone) = needed.iter().find(|name| !files.contains(name)) {
+        found.push(format!("n{node} has no {gone}, to which its ledger refers"));
+    }
+    found
+}
+
+/// The last entry that is gone.
+fn purged(segments: &[(u64, Vec<Record>)]) -> Option<u64> {
+    let records = segments.iter().flat_map(|(_, records)| records);
+    let purged = records.filter_map(|record| match record {
+        Record::Purge(last)
+        | Record::Checkpoint {
+            purged: Some(last), ..
+        } => Some(last.index),
+        _ => None,
+    });
+    purged.max()
+}
+
+/// Segments before the last one whose entries are all gone.
+fn spent(segments: &[(u64, Vec<Record>)], purged: Option<u64>) -> Vec<u64> {
+    let is_gone = |record: &Record| match record {
+        Record::Entry(id, _) => Some(id.index) <= purged,
+        _ => true,
+    };
+    let before_last = segments.len().saturating_sub(1);
+    segments
+        .iter()
+        .take(before_last)
+        .filter(|(_, records)| records.iter().all(is_gone))
+        .map(|(id, _)| *id)
+        .collect()
 }

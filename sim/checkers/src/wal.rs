@@ -194,6 +194,28 @@ impl Tail {
     }
 }
 
+/// All segments that lie on a disk, by their numbers, each with what it says.
+pub fn segments(disk: &dyn Platter) -> Vec<(u64, Vec<Record>)> {
+    let mut all = Vec::new();
+    for id in disk.list(DIR).iter().filter_map(|name| segment_id(name)) {
+        let mut records = Vec::new();
+        if let Some((salt, first_seq)) = read_head(disk, id) {
+            let mut open = Open {
+                id,
+                salt,
+                offset: SEGMENT_HEAD as u64,
+            };
+            let mut tail = Tail {
+                open: None,
+                next_seq: Some(first_seq),
+            };
+            tail.read_frames(disk, &mut open, &mut records);
+        }
+        all.push((id, records));
+    }
+    all
+}
+
 fn segment_id(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".wal").filter(|digits| digits.len() == 16)?;
     u64::from_str_radix(digits, 16).ok()

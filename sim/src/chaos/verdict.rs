@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::plan::Class;
 use crate::clock::Time;
+use gridseal::say;
 
 /// What happens, line by line.
 #[derive(Clone, Debug)]
@@ -34,7 +35,7 @@ impl Log {
     pub(super) fn say(&self, what: impl Into<String>) {
         let (at_ms, what) = (self.time.now_ms(), what.into());
         if self.aloud {
-            println!("{:>8.3} s  {what}", seconds(at_ms));
+            say!("{:>8.3} s  {what}", seconds(at_ms));
         }
         self.lines.lock().push((at_ms, what));
     }

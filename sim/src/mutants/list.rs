@@ -121,6 +121,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(4, "follower-read-without-barrier", READS, "a follower answers a read at once"),
     mutant(4, "stale-leader-read", READS, "a leader answers reads without asking whether it still leads"),
     mutant(4, "oldest-seal-shown", &["answers"], "a balance shows the first version of a seal, and not the newest"),
+    mutant(4, "token-of-another-figure", &["tokens"], "a seal's token claims another energy than the seal has"),
     mutant(4, "archived-epochs-not-listed", &["answers"], "the newest epochs of an asset are those in memory"),
     mutant(4, "unsealed-reads-are-old", &["honest answers"], "what seals don't vouch for is read as this node knows it"),
     mutant(5, "watt-hour-lost", &["oracle", "conservation"], "a residual is booked in halves, and the odd watt-hour is lost"),

@@ -51,8 +51,12 @@ impl Client {
 
     /// The nodes of which everything may be asked when the faults are over.
     pub(super) fn healthy(&self) -> Vec<u64> {
-        let members = self.roster.lock().members.clone();
-        members.difference(&self.excused).copied().collect()
+        let roster = self.roster.lock();
+        let there = roster.members.iter().filter(|node| roster.away != Some(**node));
+        there
+            .filter(|node| !self.excused.contains(node))
+            .copied()
+            .collect()
     }
 
     /// A member; now and then one that was, and does not belong to the cluster any more.
@@ -107,6 +111,13 @@ impl Client {
             };
             ended = self.moment();
             draw_attempt(&key, node, action, sent_ms, &answer);
+            let had_no_effect = |answer: &Result<Answer, Silence>| {
+                answer
+                    .as_ref()
+                    .is_ok_and(|answer| turned_away_by(answer).is_some())
+            };
+            let in_vain =
+                had_no_effect(&answer) && twin.as_ref().is_none_or(|(_, again)| had_no_effect(again));
             for heard in [Some(&answer), twin.as_ref().map(|(_, again)| again)]
                 .into_iter()
                 .flatten()
@@ -148,6 +159,10 @@ impl Client {
                         self.history.lock().count("requests without an answer");
                     }
                 }
+            }
+            // Whoever believes that nothing has happened need not ask again.
+            if in_vain && self.rng.chance(PerMillion::percent(30)) {
+                break;
             }
             self.pause(10..=400).await;
             node = self.any_node();

@@ -79,8 +79,9 @@ impl Client {
         let mut shown = Value::Null;
         while tokio::time::Instant::now() < give_up {
             let wanted = self.roster.lock().members.clone();
+            let away = self.roster.lock().away;
             // One whose ledger is yet to compute wrongly may lead.
-            for node in wanted.clone() {
+            for node in wanted.iter().copied().filter(|node| away != Some(*node)) {
                 let status = self
                     .http
                     .call(node, "cluster.status", None, &json!({}), HEALTHY)

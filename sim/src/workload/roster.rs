@@ -17,6 +17,8 @@ pub struct Roster {
     pub left: BTreeSet<u64>,
     /// Orders that are not answered yet.
     pub open: usize,
+    /// A member that is off when the faults are over, for as long as the others are asked to do without it.
+    pub away: Option<u64>,
 }
 
 impl Roster {
@@ -26,6 +28,7 @@ impl Roster {
             members: (1..=founders).collect(),
             left: BTreeSet::new(),
             open,
+            away: None,
         }))
     }
 }

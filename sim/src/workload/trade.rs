@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::LATE_EPOCHS;
 use super::client::Client;
-use checkers::history::Outcome;
+use super::work::{amount, settlement};
+use crate::rng::PerMillion;
+use checkers::history::{Outcome, Reported};
 
 /// What meters can be below of.
 const GROUPS: [&str; 3] = ["east", "west", "district"];
@@ -29,7 +31,9 @@ impl Client {
             2 => "contract.suspend",
             3..6 => "contract.activate",
             6 => "contract.confirm",
-            7 => "contract.cancel",
+            // It is for good, and there are few.
+            7 if self.rng.below(4) == 0 => "contract.cancel",
+            7 => return self.confirm_what_is_suspended().await,
             8 => return self.set_audit_rule().await,
             9 | 10 => return self.note_something().await,
             _ => return self.move_asset().await,
@@ -40,6 +44,19 @@ impl Client {
         };
         self.operate(change, json!({"contractId": contract}), Vec::new())
             .await;
+    }
+
+    /// Confirms a contract that was just suspended, which must be refused, and lets it go on.
+    async fn confirm_what_is_suspended(&mut self) {
+        let community = Arc::clone(&self.community);
+        if community.contracts.is_empty() {
+            return;
+        }
+        let contract = &self.rng.pick(&community.contracts)["contractId"];
+        for change in ["contract.suspend", "contract.confirm", "contract.activate"] {
+            self.operate(change, json!({"contractId": contract}), Vec::new())
+                .await;
+        }
     }
 
     /// Some contracts of one owner change places; now and then one is another owner's, and the order must be refused.
@@ -82,8 +99,29 @@ impl Client {
             }
         }
         let body = json!({"assetId": asset, "balancerule": rule});
-        if self.operate("asset.upsert", body, Vec::new()).await == Outcome::Done {
-            self.history.lock().count("an asset moved");
+        if self.operate("asset.upsert", body, Vec::new()).await != Outcome::Done {
+            return;
+        }
+        self.history.lock().count("an asset moved");
+        if self.rng.chance(PerMillion::percent(50)) {
+            self.correct_moved(asset).await;
+        }
+    }
+
+    /// Something comes late for an asset that has moved: what was served before it moved is served once.
+    async fn correct_moved(&mut self, asset: &str) {
+        for back in 1..=LATE_EPOCHS {
+            let epoch = self.epoch().saturating_sub(back);
+            let settled = Reported {
+                meter: asset.to_owned(),
+                epoch,
+                consumption: amount(&mut self.rng, false),
+                label: format!("{}-{}-moved", self.name, self.made),
+            };
+            let body = settlement(&mut self.rng, &settled);
+            self.operate("balancing.addSettlement", body, vec![settled]).await;
+            let body = json!({"assetId": asset, "epoch": epoch});
+            self.operate("balancing.correct", body, Vec::new()).await;
         }
     }
 

@@ -242,7 +242,7 @@ pub(super) fn settlement(rng: &mut Rng, s: &Reported) -> Value {
 
 /// Watt-hours. Mostly little ones, which divide badly, so that rounding shows; now and then as many as there may be.
 pub(super) fn amount(rng: &mut Rng, produces: bool) -> i64 {
-    let most = *rng.pick(&[40, 40, 40, 300, 300, 300, 3_000, 3_000, 3_000, MOST]);
+    let most = *rng.pick(&[8, 40, 40, 300, 300, 300, 3_000, 3_000, 3_000, MOST]);
     let amount = i64::try_from(rng.within(0..=most)).unwrap_or(0);
     let usual = !rng.chance(PerMillion::percent(10));
     if produces == usual { amount } else { -amount }
@@ -256,7 +256,12 @@ fn co2(rng: &mut Rng) -> i64 {
     } else {
         450
     };
-    i64::try_from(rng.within(0..=most)).unwrap_or(0) - 50
+    let grams = i64::try_from(rng.within(0..=most)).unwrap_or(0) - 50;
+    if rng.chance(PerMillion::percent(20)) {
+        -grams
+    } else {
+        grams
+    }
 }
 
 /// Reads a journal, asking once, and notes what it shows.

@@ -104,7 +104,11 @@ pub(crate) fn render(ledger: &Ledger, record: &SealRecord) -> Sealed {
         epoch: seal.epoch.get(),
         upstream: upstream.to_string(),
         balancesum: wire::sum(figures.balance_sum),
-        energy: wire::sum(figures.upstream_energy),
+        energy: wire::sum(if planted!("token-of-another-figure") {
+            figures.energy_in
+        } else {
+            figures.upstream_energy
+        }),
         co2eq: wire::sum(figures.upstream_co2),
         audit_id: audit,
         version: seal.version,

@@ -22,6 +22,7 @@ mod process;
 mod report;
 mod workload;
 
+use crate::say;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,7 +79,7 @@ impl Bench {
             })
             .collect();
         if self.list {
-            plan.iter().for_each(|workload| println!("{}", workload.name));
+            plan.iter().for_each(|workload| say!("{}", workload.name));
             return Ok(());
         }
         if plan.is_empty() && !instead {
@@ -119,7 +120,7 @@ impl Bench {
             return call::print(&all, false);
         }
         if !rows.is_empty() {
-            println!("{}", report::render(&rows));
+            say!("{}", report::render(&rows));
         }
         Ok(())
     }

@@ -19,16 +19,17 @@ use tokio::time::Instant;
 use super::Failure;
 use super::table::thousands;
 use crate::client::Client;
+use crate::say;
 use book::Book;
 pub(super) use week::Week;
 
 /// Runs the demonstration, or what is missing of it, and prints what it shows. `epochs` limits the week.
 pub(super) async fn run(client: &Client, data: &Path, epochs: Option<usize>) -> Result<(), Failure> {
-    println!(
+    say!(
         "\nThe lesson: production1 → seller1 → bigbalancer, seller1 sells 200 Wh to buyer1, 500 Wh are metered."
     );
     for line in lesson::run(client).await? {
-        println!("  {line}");
+        say!("  {line}");
     }
 
     let week = match epochs {
@@ -36,7 +37,7 @@ pub(super) async fn run(client: &Client, data: &Path, epochs: Option<usize>) -> 
         None => Week::shipped(),
     };
     let book = Book::generate(&week);
-    println!(
+    say!(
         "\nThe community week: {} meters, {} quarter-hours, SimBench-derived (ODbL, see node/data/README.md).\n  \
          Generated, seeded: which household owns which plant, and {} PPAs between owners and neighbours;\n  \
          CO2: 40 g a kWh of photovoltaics, consumption meters carry none.",
@@ -48,9 +49,9 @@ pub(super) async fn run(client: &Client, data: &Path, epochs: Option<usize>) -> 
     load::prepare(client, &week, &book).await?;
     let done = load::run(client, &week).await?;
     if done.settled == 0 && done.sealed == 0 {
-        println!("  It is all there already: nothing was booked again.");
+        say!("  It is all there already: nothing was booked again.");
     } else {
-        println!(
+        say!(
             "  {} settlements booked and {} epochs sealed in {:.1} s",
             thousands(i128::from(done.settled)),
             done.sealed,
@@ -59,7 +60,7 @@ pub(super) async fn run(client: &Client, data: &Path, epochs: Option<usize>) -> 
     }
     let chain = chains::compare(client).await?;
     summary(client, &week).await?;
-    println!(
+    say!(
         "  seals              {:>8}       in {} blocks, {} of them certified, by {} to {} of {} nodes",
         thousands(i128::from(chain.seals)),
         thousands(chain.blocks as i128),
@@ -68,31 +69,31 @@ pub(super) async fn run(client: &Client, data: &Path, epochs: Option<usize>) -> 
         chain.most,
         client.len()
     );
-    println!(
+    say!(
         "\nAll {} nodes have the same chain of {} blocks.",
         client.len(),
         chain.blocks
     );
 
     let proved = proof::run(client, &week, &book, data).await?;
-    println!(
+    say!(
         "\nA certificate, checked offline against the keys in genesis.json: the seal of {}.",
         proved.what
     );
     for line in proved.verdict.lines() {
-        println!("  {line}");
+        say!("  {line}");
     }
-    println!("  It is in {}.", proved.file.display());
+    say!("  It is in {}.", proved.file.display());
     Ok(())
 }
 
 async fn summary(client: &Client, week: &Week) -> Result<(), Failure> {
     let figures = figures::read(client, week).await?;
-    println!(
+    say!(
         "\nWhat the ledger says (read back from the nodes; equal to the data, meter by meter and epoch by epoch):"
     );
     for line in figures.lines() {
-        println!("  {line}");
+        say!("  {line}");
     }
     Ok(())
 }

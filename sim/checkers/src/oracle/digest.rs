@@ -116,18 +116,26 @@ pub fn from_base64url(text: &str) -> Option<Vec<u8>> {
     (base64url(&bytes) == text).then_some(bytes)
 }
 
-/// The protected header under which a node signs block headers.
-pub fn protected(key: &Key) -> String {
+/// The thumbprint of a key (RFC 7638, RFC 8037).
+pub fn thumbprint(key: &Key) -> String {
     let jwk = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, base64url(key));
-    let kid = base64url(&Sha256::digest(jwk));
-    format!(r#"{{"alg":"EdDSA","kid":"{kid}","typ":"gridseal-block+jws"}}"#)
+    base64url(&Sha256::digest(jwk))
 }
+
+/// The protected header under which a node signs something of this `typ`.
+pub fn protected(key: &Key, typ: &str) -> String {
+    let kid = thumbprint(key);
+    format!(r#"{{"alg":"EdDSA","kid":"{kid}","typ":"{typ}"}}"#)
+}
+
+/// The `typ` of signed block headers.
+pub const TYP_BLOCK: &str = "gridseal-block+jws";
 
 /// Whether a node signed these bytes of a block header.
 pub fn signs_header(key: &Key, header: &str, signature: &[u8; 64]) -> bool {
     let input = format!(
         "{}.{}",
-        base64url(protected(key).as_bytes()),
+        base64url(protected(key, TYP_BLOCK).as_bytes()),
         base64url(header.as_bytes())
     );
     verifies(key, input.as_bytes(), signature)
@@ -278,7 +286,7 @@ mod tests {
             .ok()
             .and_then(|bytes| bytes.try_into().ok())
             .unwrap();
-        assert!(protected(&key).contains("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"));
+        assert_eq!(thumbprint(&key), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
     }
 
     #[test]

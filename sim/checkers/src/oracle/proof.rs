@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::book::quorum;
-use super::digest::{self, Bytes, Hash, base64url, from_base64url, protected, verifies};
+use super::digest::{self, Bytes, Hash, TYP_BLOCK, base64url, from_base64url, protected, verifies};
 use super::entry::Key;
 
 /// What a proof proves.
@@ -93,7 +93,7 @@ pub fn verify(proof: &Value, trusted: &[(u64, Key)]) -> Result<Proven, String> {
 
 /// Whose signature this is, if it is one.
 fn signer(signature: &Value, payload: &str, voters: &Voters) -> Result<u64, String> {
-    let head = |key: &Key| base64url(protected(key).as_bytes());
+    let head = |key: &Key| base64url(protected(key, TYP_BLOCK).as_bytes());
     let claimed = voters.iter().flatten().find_map(|(node, key)| {
         let key = (*key)?;
         (signature["protected"] == head(&key)).then_some((*node, key))

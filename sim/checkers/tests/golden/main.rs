@@ -23,6 +23,7 @@ mod odd;
 mod product;
 mod raft;
 mod small;
+mod tokens;
 mod upstream;
 mod wal;
 mod watch;

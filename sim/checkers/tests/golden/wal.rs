@@ -7,7 +7,7 @@ use crc32c::{crc32c, crc32c_append};
 
 use checkers::failstop::Damaged;
 use checkers::oracle::judge::Payload;
-use checkers::upkeep;
+use checkers::upkeep::{self, Upkeep};
 use checkers::wal::{self, Directory, Leader, LogId, Platter, Record, Tail};
 
 #[derive(Default)]
@@ -258,9 +258,7 @@ fn every_flipped_bit_ends_the_log_there() {
     );
 }
 
-#[test]
-fn snapshots_are_whole_or_absent() {
-    let body = b"the machine's bytes";
+fn snapshot(body: &[u8]) -> Vec<u8> {
     let mut file = b"GRIDSNP\x02".to_vec();
     file.extend([7; 40]);
     file.extend(3_u32.to_be_bytes());
@@ -269,6 +267,13 @@ fn snapshots_are_whole_or_absent() {
     file.extend([0; 4]);
     file.extend(b"met");
     file.extend(body);
+    file
+}
+
+#[test]
+fn snapshots_are_whole_or_absent() {
+    let body = b"the machine's bytes";
+    let file = snapshot(body);
     let read = |bytes: &[u8]| {
         let disk = Files::default();
         disk.put("snapshot/00000000000000000042.snap", bytes);
@@ -329,8 +334,82 @@ fn a_disk_full_of_old_snapshots_is_not_kept_up() {
         disk.put(&format!("snapshot/{index}.draft"), &[1]);
         disk.put(&format!("archive/{index}.snap"), &[1]);
     }
-    assert_eq!(upkeep::look(7, &disk), None);
+    let mut upkeep = Upkeep::default();
+    assert_eq!(upkeep.look(7, &disk), None);
     disk.put(&format!("snapshot/{:020}.snap", 4), &[1]);
-    let told = upkeep::look(7, &disk).expect("four snapshots");
+    let told = upkeep.look(7, &disk).expect("four snapshots");
     assert!(told.contains("n7 keeps 4 snapshots"), "{told}");
+}
+
+#[test]
+fn what_the_newest_snapshot_names_stays() {
+    let disk = |covered: u64, body: &[u8], files: &[&str]| {
+        let disk = Files::default();
+        disk.put(&format!("snapshot/{covered:020}.snap"), &snapshot(body));
+        for file in files {
+            disk.put(&format!("archive/{file}"), &[1]);
+        }
+        disk
+    };
+    let names = b"-sealed-1.parquet-sealed-2.parquet";
+    let mut upkeep = Upkeep::default();
+    let mut look = |disk: Files| upkeep.look(7, &disk);
+    let whole = ["sealed-1.parquet", "sealed-2.parquet", "x.parquet"];
+    assert_eq!(look(disk(3, names, &whole)), None);
+    // What it does not name may go.
+    assert_eq!(look(disk(3, names, &whole[..2])), None);
+    let told = look(disk(3, names, &whole[..1])).expect("a file is gone");
+    assert!(told.contains("n7 has no sealed-2.parquet"), "{told}");
+    // And what only an older one named.
+    assert_eq!(look(disk(4, b"sealed-1.parquet", &whole[..1])), None);
+    assert_eq!(look(Files::default()), None);
+}
+
+/// A segment with these entries.
+fn segment(disk: &Files, number: u64, first_seq: u64, bodies: &[Vec<u8>]) {
+    disk.put(&path(number), &head(number, first_seq));
+    for (seq, body) in (first_seq..).zip(bodies) {
+        disk.put(&path(number), &frame(number, seq, body));
+    }
+}
+
+#[test]
+fn a_node_at_rest_keeps_nothing_that_it_does_not_need() {
+    let entry = |index: u64| [&[3], &log_id(index)[..], &[0]].concat();
+    let purge = |index: u64| [&[6], &log_id(index)[..]].concat();
+    let complaints = |covered: u64, purges: &[u64], keep: u64, files: &[&str]| {
+        let disk = Files::default();
+        segment(&disk, 1, 1, &[entry(1), entry(2)]);
+        segment(&disk, 2, 3, &[entry(3), entry(4)]);
+        let mut last = vec![entry(5)];
+        last.extend(purges.iter().map(|index| purge(*index)));
+        segment(&disk, 3, 5, &last);
+        disk.put(
+            &format!("snapshot/{covered:020}.snap"),
+            &snapshot(b"refers to sealed-1.parquet"),
+        );
+        for file in files {
+            disk.put(&format!("archive/{file}"), &[1]);
+        }
+        upkeep::at_rest(7, &disk, keep, &BTreeSet::from(["sealed-2.parquet".to_owned()]))
+    };
+    let needed = ["sealed-1.parquet", "sealed-2.parquet"];
+    assert_eq!(complaints(3, &[1, 3], 0, &needed), [""; 0]);
+    assert_eq!(complaints(4, &[1, 3], 1, &needed), [""; 0]);
+    assert_eq!(complaints(4, &[], 5, &needed), [""; 0]);
+    let one = |told: Vec<String>, what: &str| assert!(told.len() == 1 && told[0].contains(what), "{told:?}");
+    one(
+        complaints(4, &[1, 2], 1, &needed),
+        "dropped its log up to Some(2) only",
+    );
+    one(complaints(4, &[], 4, &needed), "dropped its log up to None only");
+    one(complaints(4, &[4], 0, &needed), "segments [1, 2]");
+    let more = ["sealed-0.parquet", "sealed-2.parquet", "sealed-3.parquet"];
+    one(
+        complaints(3, &[3], 0, &more),
+        "keeps sealed-0.parquet and 1 more files",
+    );
+    one(complaints(3, &[3], 0, &[]), "has no sealed-2.parquet");
+    let nothing = upkeep::at_rest(7, &Files::default(), 0, &BTreeSet::new());
+    one(nothing, "has no snapshot");
 }

@@ -20,7 +20,7 @@ use super::super::load::{FIRST_EPOCH, Load, Plan, Sent};
 use super::super::pace::{Pace, Tempo};
 use super::super::population::Population;
 use super::super::workload::{Sealer, prepare};
-use super::{Finding, memory};
+use super::{EUROPE, Finding, memory};
 use crate::client::Ask;
 
 const BATCH: usize = 4_000;
@@ -30,9 +30,7 @@ const METERS: usize = 4_000;
 const ROUNDS: u64 = 100;
 /// Epochs that may be open at once.
 const AHEAD: u64 = 2;
-/// The even rate: the European Union's 300 million meters every quarter of an hour, but no more than half of what went.
-const EVEN_RATE: f64 = 333_333.0;
-/// How long it lasts, and from when on its acknowledgements count: those of requests that were under way before don't.
+/// How long the even rate lasts, that of the European Union's meters, but no more than half of what went; and from when on its acknowledgements count: those of requests that were under way before don't.
 const EVENLY: Duration = Duration::from_secs(30);
 const SETTLING: Duration = Duration::from_secs(1);
 /// Reads of archived epochs, each of another one.
@@ -76,7 +74,7 @@ pub(super) async fn run(dir: &Path, settlements: u64) -> Result<Finding, Failure
         );
     }
     let fast = load.acknowledged() as f64 / begun.elapsed().as_secs_f64();
-    let even_rate = EVEN_RATE.min(fast / 2.0);
+    let even_rate = EUROPE.min(fast / 2.0);
     let evenly = Instant::now();
     tempo.set(even_rate);
     tokio::select! {
