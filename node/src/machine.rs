@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use ledger::roster::Row;
+use ledger::units::MicroCurrency;
 use ledger::{Action, Applied, Body, Digest, Entry, Ledger, NodeId, Outcome, Refusal, Wh};
 use parking_lot::RwLock;
 use raft::{Attachments, BoxFuture, Capture, Committed, Payload, RestoreError, StateMachine};
@@ -272,8 +273,8 @@ fn seals_epoch(entry: &Entry) -> bool {
     envelopes.iter().any(seals)
 }
 
-/// The entry with one watt-hour more in every settlement that will be booked: what a ledger that computes wrongly might
-/// book. Only envelopes that the gateway's key signed can be falsified. Those that are refused or repeated stay as they
+/// The entry with one watt-hour more in every settlement that will be booked, and every contract that will be made a little dearer: what
+/// a ledger that computes wrongly might take down. Only envelopes that the gateway's key signed can be falsified. Those that are refused or repeated stay as they
 /// are: told otherwise, the ledger would book the same and only its running digest would differ, which no actor knows.
 fn falsified(ledger: &Ledger, entry: &Entry, key: &SigningKey, cluster: Digest) -> Entry {
     let at = entry.at;
@@ -288,6 +289,9 @@ fn falsified(ledger: &Ledger, entry: &Entry, key: &SigningKey, cluster: Digest) 
                     Action::SettleRoster { batch } => ledger.roster(&batch.roster).is_some_and(|meters| {
                         batch.rows.iter().all(|row| (row.place as usize) < meters.len())
                     }),
+                    Action::AddContract { terms, priority, .. } => {
+                        ledger.check_contract(terms, *priority).is_ok()
+                    }
                     _ => false,
                 }
         };
@@ -305,6 +309,10 @@ fn falsified(ledger: &Ledger, entry: &Entry, key: &SigningKey, cluster: Digest) 
                         ..row
                     });
                     batch.rows = rows.collect();
+                }
+                Action::AddContract { terms, .. } => {
+                    let dearer = MicroCurrency::new(terms.price.get() + 1);
+                    terms.price = dearer.unwrap_or(terms.price);
                 }
                 _ => continue,
             }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use checkers::Violation;
 use checkers::failstop::{self, Damaged, FailStop};
 use checkers::history::History;
+use checkers::progress;
 use checkers::recovery::View;
 use checkers::upkeep::{self, Upkeep};
 use checkers::wal::Platter;
@@ -14,6 +15,7 @@ use gridseal::api::backend::NodeStatus;
 use gridseal::archive::ArchiveStatus;
 use gridseal::gateway::Backend as _;
 
+use crate::clock::EPOCH_MS;
 use crate::cluster::{Seen, Shared};
 use crate::host::{self, Host, SPINS};
 use crate::product::Product;
@@ -127,10 +129,13 @@ impl Observer {
             let Some(gateway) = seen.gateway(host.id()) else {
                 continue;
             };
-            let (applied, state) = {
+            let (applied, state, time) = {
                 let ledger = gateway.ledger().read();
-                (ledger.applied(), ledger.state().0)
+                (ledger.applied(), ledger.state().0, ledger.now())
             };
+            let passed = time.get().saturating_sub(EPOCH_MS);
+            self.watch
+                .complain(now, "time", progress::too_fast(host.id(), passed, now));
             let news = applied > self.watch.committed_to();
             if news || closely {
                 let status = gateway.status();

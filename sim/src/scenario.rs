@@ -129,10 +129,11 @@ pub fn run(options: &Options) -> io::Result<Report> {
     };
     let still = |(_, fault): &(u64, Fault)| !matches!(fault, Fault::Clock(..));
     let idle = plan.steps.iter().all(still) && Rng::fork(seed, "idle").chance(PerMillion::percent(20));
-    // With one node off the others are still a majority, as long as they vote, and nothing else keeps one from working.
-    let all_well = excused.is_empty() && plan.orders().is_empty() && nodes >= 3;
+    // With one node off the others are a majority, as long as all founders vote, and nothing else keeps one from working.
+    let moves_nobody = |(_, order): &(u64, Fault)| matches!(order, Fault::Snapshot(_) | Fault::Transfer(_));
+    let all_well = excused.is_empty() && plan.orders().iter().all(moves_nobody) && nodes >= 3;
     let mut absence = Rng::fork(seed, "absence");
-    let mut away = (all_well && absence.chance(PerMillion::percent(20))).then(|| absence.within(1..=nodes));
+    let mut away = (all_well && absence.chance(PerMillion::percent(25))).then(|| absence.within(1..=nodes));
     roster.lock().away = away;
     let load = workload::Options {
         seed,

@@ -50,6 +50,8 @@ const ROOT: &str = "eaf_generic_balancegroup";
 const LATE_EPOCHS: u64 = 3;
 /// The longest `timing.request_ms` of a simulated cluster (the default), and a little for what is on its way.
 const PATIENCE: Duration = Duration::from_secs(12);
+/// How long after the faults the last transfer between nodes is given up that one of them cut off: it keeps files from going.
+const GIVEN_UP_MS: u64 = 22_500;
 
 /// How long nobody asks for anything, where that is tried.
 pub const IDLE: Duration = Duration::from_secs(45);
@@ -207,6 +209,8 @@ pub async fn run(
     }
     if let Some(admin) = &mut admin {
         phase("every node takes a snapshot and drops what is behind it");
+        let left_ms = (options.until_ms + GIVEN_UP_MS).saturating_sub(time.now_ms());
+        tokio::time::sleep(Duration::from_millis(left_ms)).await;
         admin.tidy(judge.healthy()).await?;
     }
     phase("done");

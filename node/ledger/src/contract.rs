@@ -236,14 +236,11 @@ impl Contracts {
 }
 
 impl Ledger {
-    /// Makes a contract; its parties become assets.
-    pub(crate) fn add_contract(
-        &mut self,
-        work: &mut Work,
-        terms: &Terms,
-        status: Status,
-        priority: i64,
-    ) -> Result<Outcome, Refusal> {
+    /// Whether a contract may be made.
+    ///
+    /// # Errors
+    /// The refusal that making it would answer.
+    pub fn check_contract(&self, terms: &Terms, priority: i64) -> Result<(), Refusal> {
         if terms.asset == *ROOT || terms.partner == *ROOT {
             return Err(Refusal::RootIsNoParty {});
         }
@@ -267,6 +264,18 @@ impl Ledger {
                 figure: "priority".to_owned(),
             });
         }
+        Ok(())
+    }
+
+    /// Makes a contract; its parties become assets.
+    pub(crate) fn add_contract(
+        &mut self,
+        work: &mut Work,
+        terms: &Terms,
+        status: Status,
+        priority: i64,
+    ) -> Result<Outcome, Refusal> {
+        self.check_contract(terms, priority)?;
         let owner = self.named(work, &terms.asset);
         let partner = self.named(work, &terms.partner);
         let contract = Contract {

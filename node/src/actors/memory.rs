@@ -128,7 +128,7 @@ impl Memory {
             Step::Rule { asset, rule } => {
                 self.rules.insert(asset, rule);
             }
-            Step::Contract { contract } => self.contract(contract),
+            Step::Contract { contract } => return self.contract(contract),
             Step::Audit { asset, rule } => {
                 self.audits.insert(asset, rule);
             }
@@ -225,13 +225,20 @@ impl Memory {
         self.rules.get(asset).cloned().unwrap_or_default()
     }
 
-    /// A contract's terms, status and priority come from the log; what it booked, this memory knows better.
-    fn contract(&mut self, contract: Contract) {
+    /// A contract's terms, status and priority come from the log ([`super::agreed`]), which changes one thing at a time; what it
+    /// booked, this memory knows better.
+    fn contract(&mut self, contract: Contract) -> Option<Finding> {
         let all = self.contracts.entry(contract.terms.asset.clone()).or_default();
         match all.get_mut(&contract.terms.id) {
-            Some(owned) => {
+            Some(owned) if is_changed_once(&owned.contract, &contract) => {
                 let balanced = owned.contract.balanced;
                 owned.contract = Contract { balanced, ..contract };
+            }
+            Some(owned) => {
+                return Some(Finding::Contradiction(format!(
+                    "the ledger changes {:?} to {contract:?}",
+                    owned.contract
+                )));
             }
             None => {
                 all.insert(
@@ -243,6 +250,7 @@ impl Memory {
                 );
             }
         }
+        None
     }
 
     fn settled(&mut self, settlement: &Settlement, claim: &Statement) -> Option<Finding> {
@@ -410,6 +418,11 @@ impl Memory {
         };
         self.book(epoch).put(number, leaf, &names);
     }
+}
+
+/// Whether a contract is another in its status or its place, and the same in all else that was agreed.
+fn is_changed_once(before: &Contract, now: &Contract) -> bool {
+    before.terms == now.terms && (before.status == now.status || before.priority == now.priority)
 }
 
 /// The partners as the ledger claims to have seen them, turn by turn. Their own actors confirm each claim.

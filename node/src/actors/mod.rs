@@ -12,6 +12,7 @@
 //! wrote: from there on they are independent of the ledger, about what came before they believe it. The same is true of an
 //! epoch that comes back from the archive: its books were given away with it, and are believed when they return.
 
+mod agreed;
 mod attestation;
 mod attestor;
 mod backlog;

@@ -17,6 +17,7 @@ use ledger::{
     Settlement, Statement,
 };
 
+use super::agreed::Agreed;
 use super::book::{Row, Rows};
 use super::memory::Step;
 use super::names::{Names, Num, ROOT_NUM};
@@ -97,9 +98,13 @@ impl Routes {
         &self.names
     }
 
-    /// Splits what an entry did. `entry` is the log's: settlements come from there, not from the ledger.
+    /// Splits what an entry did. `entry` is the log's: settlements come from there, not from the ledger, and what was agreed must
+    /// stand there.
     pub(crate) fn entry(&mut self, entry: &Entry, applied: &Applied) -> (Routed, Option<Expected>) {
-        let mut routed = Routed::default();
+        let mut routed = Routed {
+            contradictions: Agreed::of(entry, applied).contradictions(&applied.events),
+            ..Routed::default()
+        };
         let mut accepted = Accepted::of(entry, applied);
         let (mut place, mut position) = (0, 0);
         for event in &applied.events {

@@ -121,6 +121,9 @@ impl<'a> Books<'a> {
         let asset = params["assetId"].as_str().unwrap_or_default();
         let epoch = params["epoch"].as_u64().unwrap_or_default();
         let seals = self.seals(asset, epoch);
+        if asked.action == "contract.list" {
+            return self.listed(params, body.as_array().map_or(&[], Vec::as_slice));
+        }
         if !self.book.oracle.known(asset) {
             return unknown(body);
         }
@@ -138,7 +141,16 @@ impl<'a> Books<'a> {
                     .try_for_each(|(shown, version)| self.sealed(asset, epoch, version, shown))
             }
             "balancing.isSealed" => same("it", body, &json!(!seals.is_empty())),
-            "balancing.latestBalances" => self.latest(asset, params["n"].as_u64().unwrap_or(1), body),
+            "balancing.latestBalances" => self.latest(asset, params, body),
+            "balancing.journal" => self.page(asset, epoch, params, body),
+            "balancing.late" => {
+                let watermark = seals.last().map_or(usize::MAX, |seal| seal.watermark);
+                let late = self.statements(asset, epoch).get(watermark..).unwrap_or_default();
+                list(body, late)?;
+                let of = body.as_array().into_iter().flatten();
+                of.into_iter()
+                    .try_for_each(|shown| same("whose", &shown["assetId"], &json!(asset)))
+            }
             "balancing.statements" => self.marked(asset, epoch, body),
             "balancing.peers" => {
                 let ids: Vec<&Value> = ids(body, "assetId");
@@ -178,6 +190,11 @@ impl<'a> Books<'a> {
         if !self.book.oracle.known(asset) {
             return unknown(shown);
         }
+        self.page(asset, epoch, &Value::Null, shown)
+    }
+
+    /// A journal, or the part of it that was asked for.
+    fn page(&self, asset: &str, epoch: u64, params: &Value, shown: &Value) -> Verdict {
         let newest = self.seals(asset, epoch).last();
         same(
             "the watermark",
@@ -189,7 +206,11 @@ impl<'a> Books<'a> {
             &shown["version"],
             &json!(newest.map(|seal| seal.version)),
         )?;
-        list(&shown["statements"], self.statements(asset, epoch))
+        let number = |name: &str| params[name].as_u64().and_then(|n| usize::try_from(n).ok());
+        let all = self.statements(asset, epoch);
+        let from = &all[number("offset").unwrap_or(0).min(all.len())..];
+        let page = &from[..number("limit").unwrap_or(from.len()).min(from.len())];
+        list(&shown["statements"], page)
     }
 
     /// Statements as EAF shows them: what is sealed, and which are with an upstream.
@@ -209,9 +230,13 @@ impl<'a> Books<'a> {
         Ok(())
     }
 
-    fn latest(&self, asset: &str, n: u64, shown: &Value) -> Verdict {
+    fn latest(&self, asset: &str, params: &Value, shown: &Value) -> Verdict {
+        let n = params["n"].as_u64().unwrap_or(1);
+        let before = params["before"].as_u64().unwrap_or(u64::MAX);
         let epochs = self.journals.get(asset).into_iter();
-        let own = epochs.flat_map(|epochs| epochs.keys());
+        let own = epochs
+            .flat_map(|epochs| epochs.range(..before))
+            .map(|(epoch, _)| epoch);
         let newest: Vec<u64> = own
             .rev()
             .copied()
@@ -334,6 +359,17 @@ impl<'a> Books<'a> {
             Some(block) if block.seals.contains(digest) => Ok(()),
             _ => Err(format!("it is not in the block {}", shown["block"])),
         }
+    }
+
+    /// Contracts in the order of their names, filtered.
+    fn listed(&self, params: &Value, shown: &[Value]) -> Verdict {
+        let is = |name: &str, own: &String| params[name].as_str().is_none_or(|wanted| wanted == own);
+        let listed = self.book.oracle.contracts.iter().filter(|(_, contract)| {
+            is("assetId", &contract.asset)
+                && is("partnerId", &contract.partner)
+                && is("status", &contract.status)
+        });
+        self.contracts(listed.collect(), shown)
     }
 
     fn contracts(&self, expected: Vec<(&String, &Contract)>, shown: &[Value]) -> Verdict {

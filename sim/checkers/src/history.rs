@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::told::Told;
 use serde_json::Value;
 
 /// When a client asked or heard something. Many things happen in one millisecond; whoever wrote them down knows which
@@ -64,6 +65,8 @@ pub struct Operation {
     pub ended: Moment,
     /// What became of it.
     pub outcome: Outcome,
+    /// What more was told of it, if it was done.
+    pub told: Option<Told>,
 }
 
 /// An answered operation that was sent once more.

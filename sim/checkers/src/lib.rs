@@ -33,6 +33,7 @@ pub mod soundness;
 pub mod states;
 pub mod subject;
 pub mod tokens;
+pub mod told;
 pub mod upkeep;
 pub mod upstream;
 pub mod wal;

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::{History, Outcome};
+use crate::history::{History, Operation, Outcome};
 use crate::oracle::digest;
 use crate::oracle::entry::Nonce;
-use crate::oracle::judge::Judgement;
+use crate::oracle::judge::{FirstAnswer, Judgement};
 
 /// The nonce that every gateway makes of an idempotency key.
 fn nonce(key: &str) -> Nonce {
@@ -33,22 +33,26 @@ pub fn repeated(history: &History) -> Vec<(u64, String)> {
 
 /// Compares what clients were told with what the log did under the same nonce.
 pub fn check<S>(history: &History, judgement: &Judgement<S>) -> Vec<(u64, &'static str, String)> {
-    let mut done: BTreeMap<Nonce, Vec<(u64, Option<&str>)>> = BTreeMap::new();
-    for (nonce, index, code) in &judgement.first_answers {
-        done.entry(*nonce).or_default().push((*index, code.as_deref()));
+    let mut done: BTreeMap<Nonce, Vec<&FirstAnswer>> = BTreeMap::new();
+    for first in &judgement.first_answers {
+        done.entry(first.nonce).or_default().push(first);
     }
     let mut found = Vec::new();
     for operation in history.operations.iter().filter(|operation| operation.keyed) {
         let first = done.get(&nonce(&operation.key)).map_or(&[][..], Vec::as_slice);
         let wrong = match (&operation.outcome, first) {
-            (_, [_, _, ..]) => Some(("exactly once", "was done more than once")),
-            (Outcome::Done, []) => Some(("durability", "was acknowledged, and is not in the log")),
-            (Outcome::Done, [(_, Some(_))]) => {
-                Some(("exactly once", "was acknowledged, and refused in the log"))
+            (_, [_, _, ..]) => Some(("exactly once", "was done more than once".to_owned())),
+            (Outcome::Done, []) => Some(("durability", "was acknowledged, and is not in the log".to_owned())),
+            (Outcome::Done, [FirstAnswer { code: Some(_), .. }]) => Some((
+                "exactly once",
+                "was acknowledged, and refused in the log".to_owned(),
+            )),
+            (Outcome::Done, [first]) => otherwise(operation, first).map(|what| ("answers", what)),
+            (Outcome::Refused(..), [FirstAnswer { code: None, .. }]) => {
+                Some(("exactly once", "was refused, and done in the log".to_owned()))
             }
-            (Outcome::Refused(..), [(_, None)]) => Some(("exactly once", "was refused, and done in the log")),
-            (Outcome::Refused(_, told), [(_, Some(code))]) if told != code => {
-                Some(("exactly once", "was refused otherwise in the log"))
+            (Outcome::Refused(_, told), [FirstAnswer { code: Some(code), .. }]) if told != code => {
+                Some(("exactly once", "was refused otherwise in the log".to_owned()))
             }
             _ => None,
         };
@@ -61,4 +65,24 @@ pub fn check<S>(history: &History, judgement: &Judgement<S>) -> Vec<(u64, &'stat
         }
     }
     found
+}
+
+/// In what the answer to something that was done tells otherwise than the log.
+fn otherwise(operation: &Operation, first: &FirstAnswer) -> Option<String> {
+    let told = operation.told.as_ref()?;
+    if told.index.is_some_and(|index| index != first.index) {
+        return Some(format!("was said to be done by entry {:?}", told.index));
+    }
+    if told.words != first.words {
+        return Some(format!("was answered {:?}", told.words));
+    }
+    let settles = operation.settles.len() as u64;
+    if told.accepted.is_some_and(|accepted| accepted != settles) {
+        return Some(format!(
+            "booked {settles} settlements and was told of {:?}",
+            told.accepted
+        ));
+    }
+    let differs = told.differs.as_ref()?;
+    Some(format!("was shown a contract of which {differs}"))
 }

@@ -7,6 +7,16 @@ pub const SETTLED_MS: u64 = 5_000;
 /// How long clients must have tried after that.
 pub const TRIED_MS: u64 = 5_000;
 
+/// The ledger's time runs at most twice as fast as true time, whatever a leader's clock says, so that one wrong clock can't carry the
+/// cluster away. Both in milliseconds since the cluster began.
+pub fn too_fast(node: u64, ledger_ms: u64, true_ms: u64) -> Option<String> {
+    (ledger_ms > 2 * true_ms).then(|| {
+        format!(
+            "by n{node}'s ledger {ledger_ms} ms have passed since the cluster began, and it were {true_ms}"
+        )
+    })
+}
+
 /// Notes how long a majority has been connected, awake and unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stability {

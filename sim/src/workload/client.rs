@@ -17,6 +17,7 @@ use crate::rng::{PerMillion, Rng};
 use crate::timeline::{self, Attempt, Heard, What};
 use crate::trace;
 use checkers::history::{History, Moment, Operation, Outcome, Repeat, Reported, SealSeen};
+use checkers::told;
 
 /// Attempts at an operation.
 const ATTEMPTS: usize = 6;
@@ -89,7 +90,7 @@ impl Client {
         if self.mute.contains(&key) {
             return Outcome::Unknown;
         }
-        let mut outcome = Outcome::Unknown;
+        let (mut outcome, mut told) = (Outcome::Unknown, None);
         let mut ended = asked;
         // Whether an attempt may have had an effect; one that had none says so.
         let (mut uncertain, mut turned_away) = (false, Outcome::Unknown);
@@ -137,6 +138,7 @@ impl Client {
                     self.note_odd(action, node, &answer);
                     outcome = judge(&answer);
                     if outcome != Outcome::Unknown {
+                        told = (outcome == Outcome::Done).then(|| told::told(action, &body, &answer.body));
                         self.note_seals(node, &answer.body);
                         if attempt > 0 {
                             self.history.lock().count("answered by a retry");
@@ -186,6 +188,7 @@ impl Client {
             asked,
             ended,
             outcome: outcome.clone(),
+            told,
         });
         outcome
     }

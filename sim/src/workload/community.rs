@@ -118,13 +118,13 @@ impl Community {
             "energy": rng.within(50..=2_000),
             "priority": rng.within(1..=3),
             "delivery": rng.pick(&["as_available", "matched", "firm"]),
-            "price": rng.within(0..=300_000),
+            "price": price(rng),
         });
         match rng.below(8) {
             0 | 1 => contract["load_min"] = json!(rng.within(0..=200)),
             // All or nothing: the most that it books is the least as well.
             2 => contract["load_min"] = contract["energy"].clone(),
-            3 => contract["load_max"] = json!(rng.within(0..=500)),
+            3 => contract["load_max"] = json!(rng.within(0..=4_000)),
             4 => contract["valid_from"] = json!(FIRST_EPOCH + rng.within(0..=6)),
             5 => contract["status"] = json!("proposed"),
             _ => {}
@@ -136,5 +136,16 @@ impl Community {
             contract["valid_until"] = json!(FIRST_EPOCH + rng.within(6..=14));
         }
         Some(contract)
+    }
+}
+
+/// Millionths of the currency a kilowatt-hour. Some pay for being rid of it; and where prices are round, values end in a half.
+fn price(rng: &mut Rng) -> i64 {
+    let (step, most) = *rng.pick(&[(1, 300_000), (500, 600)]);
+    let price = step * i64::try_from(rng.within(0..=most)).unwrap_or(0);
+    if rng.chance(PerMillion::percent(30)) {
+        -price
+    } else {
+        price
     }
 }

@@ -71,6 +71,7 @@ impl Client {
                 asked: when,
                 ended,
                 outcome,
+                told: None,
             });
         }
     }

@@ -135,6 +135,7 @@ impl Client {
             asked,
             ended,
             outcome: judge(&answer),
+            told: None,
         });
         Ok(())
     }
@@ -269,7 +270,9 @@ impl Client {
         places: &BTreeSet<(String, u64)>,
         share: impl Fn(u64) -> bool,
     ) -> BTreeMap<&'static str, Vec<Value>> {
-        const OF_EPOCHS: [&str; 6] = [
+        const OF_EPOCHS: [&str; 8] = [
+            "balancing.journal",
+            "balancing.late",
             "balancing.balance",
             "balancing.sealedBalance",
             "balancing.unsealedBalance",
@@ -283,7 +286,11 @@ impl Client {
         for (asset, epoch) in own {
             if asset == ROOT || self.rng.chance(PerMillion::percent(20)) {
                 let action = *self.rng.pick(&OF_EPOCHS);
-                let body = json!({"assetId": asset, "epoch": epoch});
+                let mut body = json!({"assetId": asset, "epoch": epoch});
+                if action == "balancing.journal" {
+                    body["offset"] = json!(self.rng.below(4));
+                    body["limit"] = json!(self.rng.within(1..=4));
+                }
                 asked.entry(action).or_default().push(body);
             }
         }
@@ -295,7 +302,15 @@ impl Client {
             }
             ask("balancing.getUpstream", json!({"assetId": asset}));
             ask("balancing.getUpstream", json!({"assetId": asset, "energy": 5}));
+            ask("balancing.getUpstream", json!({"assetId": asset, "energy": 0}));
             ask("balancing.latestBalances", json!({"assetId": asset, "n": 3}));
+            let before = FIRST_EPOCH + self.rng.below(8);
+            ask(
+                "balancing.latestBalances",
+                json!({"assetId": asset, "n": 3, "before": before}),
+            );
+            ask("contract.list", json!({"assetId": asset}));
+            ask("contract.list", json!({"partnerId": asset, "status": "active"}));
         }
         asked
     }

@@ -31,6 +31,25 @@ impl Answer {
         }
     }
 
+    /// The same as it is shown, but without what a refusal names: as answers over HTTP tell it ([`crate::told`]).
+    pub fn heard(&self) -> String {
+        let code = |code: &String| code.split(' ').next().unwrap_or_default().to_owned();
+        match self {
+            Answer::Settled(autoseals) => {
+                let brief = autoseals
+                    .iter()
+                    .map(|result| result.clone().map_err(|why| code(&why)));
+                Answer::Settled(brief.collect()).to_string()
+            }
+            Answer::Epoch(seals, held) => {
+                let seals: Vec<String> = seals.iter().map(name).collect();
+                let held = held.iter().map(|(asset, why)| format!("{asset} {}", code(why)));
+                format!("sealed: {seals:?}, held: {:?}", held.collect::<Vec<_>>())
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// The seals that it made, in order.
     pub fn seals(&self) -> Vec<&Seal> {
         match self {
@@ -42,9 +61,12 @@ impl Answer {
     }
 }
 
+fn name(seal: &Seal) -> String {
+    format!("{}/{} v{}", seal.asset, seal.epoch, seal.version)
+}
+
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |seal: &Seal| format!("{}/{} v{}", seal.asset, seal.epoch, seal.version);
         match self {
             Answer::Done => f.write_str("done"),
             Answer::Refused(code) => write!(f, "refused: {code}"),

@@ -46,6 +46,19 @@ pub struct Difference {
     pub what: String,
 }
 
+/// What became of what was asked under a nonce.
+#[derive(Clone, Debug)]
+pub struct FirstAnswer {
+    /// The nonce.
+    pub nonce: Nonce,
+    /// By which entry.
+    pub index: u64,
+    /// The code, if it was refused.
+    pub code: Option<String>,
+    /// All that a client may be told of it; see [`answer::Answer::heard`].
+    pub words: String,
+}
+
 /// Both after the whole log.
 pub struct Judgement<S> {
     /// The ledger that is judged, fresh, with the whole log applied.
@@ -56,8 +69,8 @@ pub struct Judgement<S> {
     pub states: BTreeMap<u64, String>,
     /// Where they part, in log order.
     pub differences: Vec<Difference>,
-    /// What was done, or refused for what it asked (with the code), under each nonce, and by which entry; retries aside.
-    pub first_answers: Vec<(Nonce, u64, Option<String>)>,
+    /// What was done, or refused for what it asked, under each nonce; retries aside.
+    pub first_answers: Vec<FirstAnswer>,
     /// How often what occurred: states that a run should reach now and then.
     pub seen: BTreeMap<&'static str, u64>,
 }
@@ -220,7 +233,12 @@ impl<S: Subject> Judgement<S> {
             if code.as_deref().is_none_or(|code| {
                 kind_of(&format!("refused: {code}")) == Kind::Result || code == "not_admin"
             }) {
-                self.first_answers.push((answered.nonce, answered.index, code));
+                self.first_answers.push(FirstAnswer {
+                    nonce: answered.nonce,
+                    index: answered.index,
+                    code,
+                    words: answered.answer.heard(),
+                });
             }
             for seal in answered.answer.seals() {
                 self.count(if seal.version == 0 {

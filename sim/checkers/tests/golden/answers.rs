@@ -232,6 +232,31 @@ fn asked(book: &Book) -> Vec<Asked> {
             json!([open(1338), open(1337)]),
         ),
         ("balancing.latestBalances", of("buyer1"), json!([open(1338)])),
+        (
+            "balancing.latestBalances",
+            json!({"assetId": "buyer1", "n": 2, "before": 1338}),
+            json!([open(1337)]),
+        ),
+        (
+            "balancing.journal",
+            json!({"assetId": "seller1", "epoch": 1337, "offset": 1, "limit": 2}),
+            json!({"statements": journal()[1..3], "watermark": 6, "version": 1}),
+        ),
+        (
+            "balancing.journal",
+            json!({"assetId": "seller1", "epoch": 1337, "offset": 9}),
+            json!({"statements": [], "watermark": 6, "version": 1}),
+        ),
+        ("balancing.late", at("seller1", 1337), json!([])),
+        ("balancing.late", at("buyer1", 1337), json!([])),
+        ("contract.list", json!({}), json!([ppa0, ppa1])),
+        ("contract.list", json!({"status": "active"}), json!([ppa1])),
+        (
+            "contract.list",
+            json!({"partnerId": "buyer1", "assetId": "seller1"}),
+            json!([ppa0, ppa1]),
+        ),
+        ("contract.list", json!({"partnerId": "seller1"}), json!([])),
         ("balancing.statements", at("seller1", 1337), json!(marked)),
         ("balancing.statements", at("buyer1", 1337), loose),
         (

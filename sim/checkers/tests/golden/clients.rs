@@ -78,6 +78,7 @@ fn settle(n: u64, asked_ms: u64, outcome: Outcome) -> Operation {
         asked: Moment::at(asked_ms),
         ended: Moment::at(asked_ms + 10),
         outcome,
+        told: None,
     }
 }
 

@@ -21,6 +21,7 @@ fn write(label: &str, asked_ms: u64, ended_ms: u64, outcome: Outcome) -> Operati
         asked: Moment::at(asked_ms),
         ended: Moment::at(ended_ms),
         outcome,
+        told: None,
     }
 }
 

@@ -15,7 +15,7 @@ use checkers::oracle::digest::{self, hex};
 use checkers::oracle::judge::{Judgement, Kind, Payload};
 use checkers::replay::{self, Files, Snapshots};
 use checkers::subject::{Applied, Subject};
-use checkers::{once, soundness};
+use checkers::{once, soundness, told};
 
 use crate::odd::{Filed, HandsOnMore};
 use crate::product::Product;
@@ -185,6 +185,7 @@ impl Fixture {
             asked: Moment::at(1),
             ended: Moment::at(2),
             outcome,
+            told: None,
         };
         let block = self.ledger.head().unwrap();
         let seal = hex(&block.seals[0].0);
@@ -530,6 +531,55 @@ fn clients_were_told_what_the_log_did() {
         .map(|(_, checker, _)| checker)
         .collect();
     assert_eq!(found, ["exactly once"]);
+}
+
+#[test]
+fn clients_were_told_by_which_entry_and_what_became_of_it() {
+    let fixture = Fixture::new();
+    let judgement = Judged::of(&fixture.log);
+    // The fixture's first operation settles one value, with an entry of its own.
+    let first = &judgement.first_answers[0];
+    let right = told::Told {
+        index: Some(first.index),
+        words: first.words.clone(),
+        accepted: Some(0),
+        differs: None,
+    };
+    assert_eq!(right.words, "settled: []");
+    let complaints = |told: told::Told| -> Vec<(&'static str, String)> {
+        let mut history = fixture.history();
+        history.operations[0].told = Some(told);
+        let found = once::check(&history, &judgement);
+        found
+            .into_iter()
+            .map(|(_, checker, what)| (checker, what))
+            .collect()
+    };
+    assert_eq!(complaints(right.clone()), []);
+    let silent = told::Told {
+        words: first.words.clone(),
+        ..told::Told::default()
+    };
+    assert_eq!(complaints(silent), []);
+    let wrong = |change: fn(&mut told::Told), what: &str| {
+        let mut told = right.clone();
+        change(&mut told);
+        let found = complaints(told);
+        assert!(
+            found.len() == 1 && found[0].0 == "answers" && found[0].1.contains(what),
+            "{found:?}"
+        );
+    };
+    wrong(
+        |told| told.index = told.index.map(|index| index + 1),
+        "done by entry",
+    );
+    wrong(|told| told.words.push('x'), "was answered");
+    wrong(|told| told.accepted = Some(1), "booked 0 settlements");
+    wrong(
+        |told| told.differs = Some("all differs".to_owned()),
+        "all differs",
+    );
 }
 
 #[test]

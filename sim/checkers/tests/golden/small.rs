@@ -104,6 +104,7 @@ fn write(asked_ms: u64, ended_ms: u64, outcome: Outcome) -> Operation {
         asked: Moment::at(asked_ms),
         ended: Moment::at(ended_ms),
         outcome,
+        told: None,
     }
 }
 
@@ -231,4 +232,12 @@ fn at_one_index_there_is_one_state() {
         [],
         "of what nobody replayed nothing is known"
     );
+}
+
+#[test]
+fn time_runs_at_most_at_double_speed() {
+    assert_eq!(progress::too_fast(1, 0, 0), None);
+    assert_eq!(progress::too_fast(1, 20, 10), None);
+    let told = progress::too_fast(3, 21, 10).expect("too fast");
+    assert!(told.contains("n3") && told.contains("21 ms"), "{told}");
 }
