@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
+use ledger::block::Header;
 use ledger::{Genesis, Ledger, NodeId, PublicKey};
 use parking_lot::RwLock;
 use raft::{Attachments, PeerAddr, Replica, Role};
@@ -109,7 +110,7 @@ pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError>
     let ledger = Arc::new(RwLock::new(Ledger::new()));
     let alarms = Alarms::default();
     let waiters = Waiters::new(cluster.limits.pending);
-    let backlog = Arc::new(Backlog::default());
+    let backlog = Backlog::new(cluster.limits.body_bytes);
     let (fed, feed) = mpsc::unbounded_channel();
     let (foreign, foreign_seen) = watch::channel(None);
     let archive = Arc::new(Archive::new(
@@ -136,6 +137,14 @@ pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError>
         corrupt: corrupt_from.zip(gateway_key.clone()),
     };
 
+    // A start applies what the log has: whoever recomputes it must be at work by then.
+    let verified = actors::recompute(
+        cluster_id,
+        Arc::clone(&ledger),
+        alarms.clone(),
+        feed,
+        Arc::clone(&backlog),
+    );
     let (offers, offered) = mpsc::channel(OFFERS);
     let known_replica = Arc::new(OnceLock::new());
     let peers = Peers::new(offers.clone(), Arc::clone(&known_replica));
@@ -172,7 +181,7 @@ pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError>
         &seams,
         replica.clone(),
         offered,
-        feed,
+        verified,
         foreign_seen,
     )
     .await;
@@ -204,7 +213,7 @@ async fn finish(
     seams: &Seams,
     replica: Replica,
     offered: mpsc::Receiver<gateway::Offer>,
-    feed: mpsc::UnboundedReceiver<actors::Fed>,
+    verified: mpsc::UnboundedReceiver<Header>,
     foreign: watch::Receiver<Option<String>>,
 ) -> Result<Node, StartError> {
     let Parts {
@@ -298,15 +307,12 @@ async fn finish(
     let learner = gateway.clone();
     tokio::spawn(async move { learner.learn_ready().await });
     actors::start(actors::Setup {
-        cluster: cluster_id,
         node: id,
         key: node_key,
-        ledger,
         record,
         gateway: gateway.clone(),
         alarms,
-        feed,
-        backlog,
+        verified,
         signed,
         sealing: cluster.seal,
     });

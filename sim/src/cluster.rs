@@ -156,6 +156,9 @@ impl Seen {
     }
 }
 
+/// The largest request of those who send no large ones, in bytes.
+const SMALL_BODY: usize = 8 << 10;
+
 /// What all nodes of a run have in common.
 #[derive(Clone)]
 pub struct Common {
@@ -169,11 +172,17 @@ pub struct Common {
 }
 
 impl Common {
-    /// A cluster of so many founders, and others that may join.
+    /// A cluster of so many founders, and others that may join, to which large requests are sent, or only small ones.
     ///
     /// # Errors
     /// The cluster file that it makes is refused.
-    pub fn new(seed: u64, founders: u64, joiners: &BTreeSet<u64>, seen: Shared) -> Result<Self, String> {
+    pub fn new(
+        seed: u64,
+        founders: u64,
+        joiners: &BTreeSet<u64>,
+        large: bool,
+        seen: Shared,
+    ) -> Result<Self, String> {
         let rng = &mut Rng::fork(seed, "config");
         let mut text = format!("epoch_ms = {EPOCH_LENGTH_MS}\ndevelopment = true\n");
         for id in (1..=founders).chain(joiners.iter().copied()) {
@@ -197,10 +206,16 @@ impl Common {
         let grace_epochs = rng.below(3);
         // In small segments the log is purged while clients work.
         let segment_bytes = rng.pick(&[64 << 10, 1 << 20]);
+        // What the actors may lag behind is a multiple of that.
+        let body_bytes = match rng.chance(PerMillion::percent(50)) || large {
+            true => 8 << 20,
+            false => SMALL_BODY,
+        };
         let _ = writeln!(
             text,
             "[log]\nsnapshot_after_entries = {snapshot_after_entries}\nkeep_entries = {keep_entries}\nsegment_bytes = {segment_bytes}\n\
              [archive]\nafter_epochs = {after_epochs}\nkeep_seals = {keep_seals}\nmost_seals = {most_seals}\n\
+             [limits]\nbody_bytes = {body_bytes}\n\
              [timing]\nrequest_ms = {request_ms}\n\
              [seal]\nauto = {auto}\ngrace_epochs = {grace_epochs}",
         );

@@ -119,9 +119,15 @@ pub fn run(options: &Options) -> io::Result<Report> {
     let excused = &damaged | &wrong;
     let roster = Roster::new(nodes, plan.orders().len());
     let mut observer = Observer::new(damaged, wrong.clone(), Arc::clone(&seen), Arc::clone(&roster));
-    let common = Common::new(seed, nodes, &plan.joiners(), Arc::clone(&seen))
-        .map_err(io::Error::other)?
-        .corrupt(options.corrupt);
+    let common = Common::new(
+        seed,
+        nodes,
+        &plan.joiners(),
+        options.mix.is_large(),
+        Arc::clone(&seen),
+    )
+    .map_err(io::Error::other)?
+    .corrupt(options.corrupt);
     let admin = Told {
         cluster: common.id(),
         seed,

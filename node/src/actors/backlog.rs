@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use raft::BoxFuture;
 use tokio::sync::Notify;
 
-/// Bytes of entries that may wait for the actors.
-const MOST: u64 = 64 << 20;
+/// The largest requests whose bytes may wait for the actors.
+const REQUESTS: u64 = 8;
 
 /// The count.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Backlog {
+    /// Bytes of entries that may wait.
+    most: u64,
     messages: AtomicU64,
     bytes: AtomicU64,
     /// Nobody works it off any more.
@@ -23,6 +25,18 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
+    /// One for requests of at most so many bytes. Somebody must work it off before anything waits for room: a start applies what the log
+    /// has, which may be much more than fits, before it does anything else.
+    pub(crate) fn new(body_bytes: usize) -> Arc<Self> {
+        Arc::new(Backlog {
+            most: REQUESTS.saturating_mul(body_bytes as u64),
+            messages: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+            less: Notify::new(),
+        })
+    }
+
     /// A message with so many bytes of an entry was sent to the actors.
     pub(crate) fn add(&self, bytes: u64) {
         self.messages.fetch_add(1, Ordering::Relaxed);
@@ -48,7 +62,7 @@ impl Backlog {
     }
 
     fn is_full(&self) -> bool {
-        self.bytes.load(Ordering::Acquire) > MOST && !self.over.load(Ordering::Acquire)
+        self.bytes.load(Ordering::Acquire) > self.most && !self.over.load(Ordering::Acquire)
     }
 
     /// Waits until there is room for more, if there is not.
@@ -80,8 +94,8 @@ mod tests {
 
     #[tokio::test]
     async fn there_is_room_again_once_enough_was_worked_off_or_nobody_works() {
-        let backlog = Arc::new(Backlog::default());
-        backlog.add(MOST);
+        let backlog = Backlog::new(10);
+        backlog.add(10 * REQUESTS);
         assert!(backlog.room().is_none(), "as much as may be");
         backlog.add(1);
         let mut room = backlog.room().expect("one byte too many");

@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use actix::Actor as _;
 use ed25519_dalek::SigningKey;
+use ledger::block::Header;
 use ledger::{ClusterId, Ledger, NodeId};
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
@@ -43,33 +44,42 @@ use crate::alarm::Alarms;
 use crate::config::Sealing;
 use crate::gateway::Gateway;
 
-/// What the actors are started with.
+/// What those who sign and seal are started with.
 pub(crate) struct Setup {
-    pub(crate) cluster: ClusterId,
     pub(crate) node: NodeId,
     pub(crate) key: SigningKey,
-    pub(crate) ledger: Arc<RwLock<Ledger>>,
     pub(crate) record: Record,
     pub(crate) gateway: Gateway,
     pub(crate) alarms: Alarms,
-    pub(crate) feed: mpsc::UnboundedReceiver<Fed>,
-    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) verified: mpsc::UnboundedReceiver<Header>,
     pub(crate) signed: watch::Sender<Option<Own>>,
     pub(crate) sealing: Sealing,
 }
 
-/// Starts them all. Must be called on a `LocalSet` (tokio's, or a simulated host's); they end with it, or when
-/// the state machine and the gateway are gone.
-pub(crate) fn start(setup: Setup) {
+/// Begins to recompute what is applied, of which it verifies the headers that it returns. Before anything is applied, or the backlog is
+/// full and nobody works it off. Must be called on a `LocalSet` (tokio's, or a simulated host's); it ends with it, or when the state
+/// machine is gone.
+pub(crate) fn recompute(
+    cluster: ClusterId,
+    ledger: Arc<RwLock<Ledger>>,
+    alarms: Alarms,
+    feed: mpsc::UnboundedReceiver<Fed>,
+    backlog: Arc<Backlog>,
+) -> mpsc::UnboundedReceiver<Header> {
     let (headers, verified) = mpsc::unbounded_channel();
-    let attestor = attestor::Attestor::new(setup.cluster, headers, setup.alarms.clone()).start();
-    let router = router::Router::new(setup.cluster, setup.ledger, attestor, setup.backlog);
-    tokio::task::spawn_local(router.run(setup.feed));
+    let attestor = attestor::Attestor::new(cluster, headers, alarms).start();
+    let router = router::Router::new(cluster, ledger, attestor, backlog);
+    tokio::task::spawn_local(router.run(feed));
+    verified
+}
+
+/// Starts those who sign and seal. Must be called on a `LocalSet` like [`recompute`]; they end with it, or when the gateway is gone.
+pub(crate) fn start(setup: Setup) {
     let signer = signer::Signer {
         node: setup.node,
         key: setup.key,
         record: setup.record,
-        verified,
+        verified: setup.verified,
         gateway: setup.gateway.clone(),
         alarms: setup.alarms,
         signed: setup.signed,

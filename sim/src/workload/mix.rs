@@ -87,6 +87,11 @@ impl Mix {
         mix
     }
 
+    /// Whether requests of more than a few kilobytes are among it.
+    pub fn is_large(&self) -> bool {
+        self.large + self.week > 0
+    }
+
     /// The weights by their names.
     pub fn weights(&self) -> [(&'static str, u64); 12] {
         [
