@@ -264,7 +264,7 @@ fn archive_of(
         FULL,
         cluster,
         fed.downgrade(),
-        Arc::default(),
+        crate::actors::Backlog::new(8 << 20),
     );
     (archive, feed)
 }
