@@ -55,7 +55,7 @@ pub struct FirstAnswer {
     pub index: u64,
     /// The code, if it was refused.
     pub code: Option<String>,
-    /// All that a client may be told of it; see [`answer::Answer::heard`].
+    /// All that a client may be told of it; see [`super::answer::Answer::heard`].
     pub words: String,
 }
 
