@@ -346,6 +346,27 @@ async fn nodes_go_on_after_all_stopped_from_logs_and_from_snapshots() {
 }
 
 #[tokio::test]
+async fn nodes_start_with_more_log_to_apply_than_may_wait_for_the_actors() {
+    on_local_set(async {
+        let three = Three::new("[limits]\nbody_bytes = 40\n");
+        for round in 1..=2 {
+            let mut nodes = Vec::new();
+            for id in 1..=3 {
+                nodes.push(within("a start", three.start(id, None)).await);
+            }
+            for action in story(round) {
+                act(&nodes[0], action).await;
+            }
+            for node in nodes {
+                certified(&node, 2).await;
+                within("a shutdown", node.shutdown()).await.expect("no fault");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_node_whose_ledger_computes_wrongly_falls_out_and_the_others_go_on() {
     on_local_set(async {
         let three = Three::new("");

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use raft::BoxFuture;
 use tokio::sync::Notify;
 
-/// The largest requests whose bytes may wait for the actors.
+/// Bytes of entries that may wait for the actors, at most,
+const MOST: u64 = 64 << 20;
+/// and of so many of the largest requests.
 const REQUESTS: u64 = 8;
 
 /// The count.
@@ -29,7 +31,7 @@ impl Backlog {
     /// has, which may be much more than fits, before it does anything else.
     pub(crate) fn new(body_bytes: usize) -> Arc<Self> {
         Arc::new(Backlog {
-            most: REQUESTS.saturating_mul(body_bytes as u64),
+            most: MOST.min(REQUESTS.saturating_mul(body_bytes as u64)),
             messages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             over: AtomicBool::new(false),
@@ -91,6 +93,18 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::*;
+
+    #[test]
+    fn as_much_may_wait_as_the_largest_requests_have_but_no_more_than_ever() {
+        for (body_bytes, most) in [
+            (1 << 10, 8 << 10),
+            (8 << 20, MOST),
+            (64 << 20, MOST),
+            (usize::MAX, MOST),
+        ] {
+            assert_eq!(Backlog::new(body_bytes).most, most, "{body_bytes}");
+        }
+    }
 
     #[tokio::test]
     async fn there_is_room_again_once_enough_was_worked_off_or_nobody_works() {

@@ -56,9 +56,9 @@ pub(crate) struct Setup {
     pub(crate) sealing: Sealing,
 }
 
-/// Begins to recompute what is applied, of which it verifies the headers that it returns. Before anything is applied, or the backlog is
-/// full and nobody works it off. Must be called on a `LocalSet` (tokio's, or a simulated host's); it ends with it, or when the state
-/// machine is gone.
+/// Recomputes what is applied, from now on, and returns the headers that it verified. To be called before anything is applied: else
+/// whoever applies fills the backlog and waits for nobody. Must be called on a `LocalSet` (tokio's, or a simulated host's); it ends
+/// with it, or when the state machine is gone.
 pub(crate) fn recompute(
     cluster: ClusterId,
     ledger: Arc<RwLock<Ledger>>,

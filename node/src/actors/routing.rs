@@ -17,7 +17,7 @@ use ledger::{
     Settlement, Statement,
 };
 
-use super::agreed::Agreed;
+use super::agreed;
 use super::book::{Row, Rows};
 use super::memory::Step;
 use super::names::{Names, Num, ROOT_NUM};
@@ -102,7 +102,7 @@ impl Routes {
     /// stand there.
     pub(crate) fn entry(&mut self, entry: &Entry, applied: &Applied) -> (Routed, Option<Expected>) {
         let mut routed = Routed {
-            contradictions: Agreed::of(entry, applied).contradictions(&applied.events),
+            contradictions: agreed::contradiction(entry, applied).into_iter().collect(),
             ..Routed::default()
         };
         let mut accepted = Accepted::of(entry, applied);

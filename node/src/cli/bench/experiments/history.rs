@@ -30,7 +30,8 @@ const METERS: usize = 4_000;
 const ROUNDS: u64 = 100;
 /// Epochs that may be open at once.
 const AHEAD: u64 = 2;
-/// How long the even rate lasts, that of the European Union's meters, but no more than half of what went; and from when on its acknowledgements count: those of requests that were under way before don't.
+/// How long the even rate lasts, that of the European Union's meters, but no more than half of what went; and from when on
+/// its acknowledgements count: those of requests that were under way before don't.
 const EVENLY: Duration = Duration::from_secs(30);
 const SETTLING: Duration = Duration::from_secs(1);
 /// Reads of archived epochs, each of another one.
