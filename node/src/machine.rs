@@ -273,9 +273,10 @@ fn seals_epoch(entry: &Entry) -> bool {
     envelopes.iter().any(seals)
 }
 
-/// The entry with one watt-hour more in every settlement that will be booked, and every contract that will be made a little dearer: what
-/// a ledger that computes wrongly might take down. Only envelopes that the gateway's key signed can be falsified. Those that are refused or repeated stay as they
-/// are: told otherwise, the ledger would book the same and only its running digest would differ, which no actor knows.
+/// The entry with one watt-hour more in every settlement that will be booked, and every contract that will be made a little
+/// dearer: what a ledger that computes wrongly might take down. Only envelopes that the gateway's key signed can be
+/// falsified. Those that are refused or repeated stay as they are: told otherwise, the ledger would book the same and only its
+/// running digest would differ, which no actor knows.
 fn falsified(ledger: &Ledger, entry: &Entry, key: &SigningKey, cluster: Digest) -> Entry {
     let at = entry.at;
     let mut entry = entry.clone();

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use crate::clock::{Time, WallClock};
 use crate::disk::DiskFaults;
+use crate::disk::Loss;
 use crate::faults::{Fault, Plan};
 use crate::host::{Host, Program, ip};
 use crate::network::{SimNet, draw_quality};
@@ -198,7 +199,7 @@ impl World {
         self.ended
     }
 
-    /// A node's machine loses power now.
+    /// A node's machine loses power now, and what it has not synced.
     ///
     /// # Errors
     /// See [`World::step`].
@@ -206,7 +207,7 @@ impl World {
         self.strike(&Fault::Crash {
             node,
             silent: true,
-            loss: None,
+            loss: Some(Loss::Everything),
         })
     }
 

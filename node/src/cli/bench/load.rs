@@ -209,6 +209,17 @@ impl Load {
         }
     }
 
+    /// Lets it go on for so long.
+    ///
+    /// # Errors
+    /// A client failed meanwhile.
+    pub(super) async fn go_on(&mut self, time: Duration) -> Result<(), Failure> {
+        tokio::select! {
+            () = sleep(time) => Ok(()),
+            failure = self.failed() => Err(failure),
+        }
+    }
+
     /// Settlements acknowledged so far.
     pub(super) fn acknowledged(&self) -> u64 {
         self.shared.acknowledged.load(Ordering::Relaxed)

@@ -103,10 +103,7 @@ async fn return_after(dir: &Path, even_rate: Option<f64>) -> Result<Return, Fail
     let mut load = Load::start(plan);
     cluster.kill([follower]).await?;
     let (begun, before) = (Instant::now(), load.acknowledged());
-    tokio::select! {
-        () = sleep(AWAY) => {}
-        failure = load.failed() => return Err(failure),
-    }
+    load.go_on(AWAY).await?;
     let (missed, away) = (load.acknowledged() - before, begun.elapsed());
     let mut running = Some(load);
     if even_rate.is_none()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::super::super::Failure;
 use super::super::super::table::thousands;
@@ -78,10 +78,7 @@ pub(super) async fn run(dir: &Path, settlements: u64) -> Result<Finding, Failure
     let even_rate = EUROPE.min(fast / 2.0);
     let evenly = Instant::now();
     tempo.set(even_rate);
-    tokio::select! {
-        () = sleep(EVENLY) => {}
-        failure = load.failed() => return Err(failure),
-    }
+    load.go_on(EVENLY).await?;
     let elections = term(&cluster).await? - before;
     let seals = sealer.stop().await?;
     load.expect_silence();

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::sleep;
 
 use super::super::super::Failure;
 use super::super::super::table::thousands;
@@ -52,10 +51,7 @@ pub(super) async fn run(dir: &Path) -> Result<Finding, Failure> {
 /// Waits until so many settlements are acknowledged.
 pub(super) async fn reach(load: &mut Load, goal: u64) -> Result<(), Failure> {
     while load.acknowledged() < goal {
-        tokio::select! {
-            () = sleep(PAUSE) => {}
-            failure = load.failed() => return Err(failure),
-        }
+        load.go_on(PAUSE).await?;
     }
     Ok(())
 }
