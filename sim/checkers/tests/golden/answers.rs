@@ -16,7 +16,7 @@ use super::common::{Cluster, script};
 use super::log::Judged;
 
 /// EAF's reference lesson with a price, a late value that is corrected, an audit rule, and a contract that is out of the way.
-const LINES: [&str; 12] = [
+const LINES: [&str; 15] = [
     "rule production1 to=seller1",
     "rule seller1 from=bigbalancer to=bigbalancer",
     "contract ppa1 seller1->buyer1 200 max=20000 price=250000",
@@ -29,6 +29,9 @@ const LINES: [&str; 12] = [
     "correct seller1 1337",
     "audit buyer1 2 a1 a2",
     "settle buyer1 1338 -9 co2=4",
+    "settle tardy1 1339 5",
+    "seal tardy1 1339",
+    "settle tardy1 1339 6 co2=2",
 ];
 
 fn book() -> Book {
@@ -196,6 +199,11 @@ fn asked(book: &Book) -> Vec<Asked> {
         .collect();
     let mut loose = open(1337)["transactions"].clone();
     (loose[0]["sealed"], loose[0]["isUpstream"]) = (json!(false), json!(false));
+    // Without an upstream it is the root's.
+    let mut late = statement(8, (ROOT.as_str(), "tardy1"), (6, 2), "metered");
+    late["epoch"] = json!(1339);
+    late["meter"] = json!("tardy1");
+    late["assetId"] = json!("tardy1");
     let auditors: BTreeSet<String> = ["a1", "a2"]
         .iter()
         .map(|name| hex(&script::auditor(name).verifying_key().to_bytes()))
@@ -249,6 +257,7 @@ fn asked(book: &Book) -> Vec<Asked> {
         ),
         ("balancing.late", at("seller1", 1337), json!([])),
         ("balancing.late", at("buyer1", 1337), json!([])),
+        ("balancing.late", at("tardy1", 1339), json!([late])),
         ("contract.list", json!({}), json!([ppa0, ppa1])),
         ("contract.list", json!({"status": "active"}), json!([ppa1])),
         (
@@ -257,6 +266,7 @@ fn asked(book: &Book) -> Vec<Asked> {
             json!([ppa0, ppa1]),
         ),
         ("contract.list", json!({"partnerId": "seller1"}), json!([])),
+        ("contract.list", json!({"assetId": "buyer1"}), json!([])),
         ("balancing.statements", at("seller1", 1337), json!(marked)),
         ("balancing.statements", at("buyer1", 1337), loose),
         (

@@ -1,6 +1,7 @@
 //! A seal's token, as the product issues it, is accepted; one that says anything else or is signed by anybody else is not.
 
 use checkers::history::{Asked, History};
+use checkers::oracle::digest::{TYP_BLOCK, base64url, protected};
 use checkers::tokens;
 use ed25519_dalek::{Signer as _, SigningKey};
 use gridseal::jwt::{Claims, issue};
@@ -49,10 +50,16 @@ fn token(seal: &Value, key: &SigningKey, edit: impl FnOnce(&mut Claims)) -> Valu
 
 /// What node 1 answers, beside the fixture's proof, which shows that it signed that block.
 fn complaints(seals: impl Fn(u64) -> Value) -> Vec<String> {
+    complaints_beside(|_| {}, seals)
+}
+
+/// The same beside another proof.
+fn complaints_beside(edit: impl Fn(&mut Value), seals: impl Fn(u64) -> Value) -> Vec<String> {
     let mut history: History = Fixture::new().history();
     for shown in history.shown.values_mut() {
         let block = shown.blocks[0]["index"].as_u64().expect("an index");
         shown.status["cluster"] = json!(CLUSTER);
+        shown.proofs.values_mut().for_each(&edit);
         shown.asked = vec![Asked {
             action: "balancing.sealedBalance".to_owned(),
             params: json!({}),
@@ -92,6 +99,18 @@ fn a_node_may_have_no_token_only_for_a_block_that_it_is_not_seen_to_have_signed(
         panic!("one complaint");
     };
     assert!(told.contains("though the node signed"), "{told}");
+}
+
+#[test]
+fn with_a_chain_of_headers_the_last_is_the_one_that_was_signed() {
+    let chained = |proof: &mut Value| {
+        let index = proof["header"]["index"].as_u64().expect("an index");
+        proof["chain"] = json!([{"index": index + 1}, {"index": index + 2}]);
+    };
+    for (later, told) in [(0, 0), (1, 0), (2, 1)] {
+        let complaints = complaints_beside(chained, |block| with(seal(block + later), Value::Null));
+        assert_eq!(complaints.len(), told, "{later}: {complaints:?}");
+    }
 }
 
 #[test]
@@ -136,6 +155,22 @@ fn a_token_that_no_key_of_the_node_signed_is_told() {
     }
     let other_header = |token: String| format!("e30{}", &token[token.find('.').expect("a dot")..]);
     let told = of(other_header, 1);
+    assert!(told.len() == 1 && told[0].contains("no key"), "{told:?}");
+    let other_signature = |token: String| {
+        let dot = token.rfind('.').expect("a dot");
+        format!("{}.{}", &token[..dot], base64url(&[7; 64]))
+    };
+    let told = of(other_signature, 1);
+    assert!(told.len() == 1 && told[0].contains("no key"), "{told:?}");
+    // What the node signed as a block is no seal.
+    let other_type = |token: String| {
+        let payload = token.split('.').nth(1).expect("claims");
+        let header = base64url(protected(&public(&key(1)).0, TYP_BLOCK).as_bytes());
+        let message = format!("{header}.{payload}");
+        let signature = key(1).sign(message.as_bytes()).to_bytes();
+        format!("{message}.{}", base64url(&signature))
+    };
+    let told = of(other_type, 1);
     assert!(told.len() == 1 && told[0].contains("no key"), "{told:?}");
     let no_jwt = |token: String| token.replace('.', "");
     let told = of(no_jwt, 1);

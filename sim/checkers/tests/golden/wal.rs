@@ -410,6 +410,12 @@ fn a_node_at_rest_keeps_nothing_that_it_does_not_need() {
         "keeps sealed-0.parquet and 1 more files",
     );
     one(complaints(3, &[3], 0, &[]), "has no sealed-2.parquet");
+    // The last one is written to, even if nothing in it is needed any more.
+    let disk = Files::default();
+    segment(&disk, 2, 3, &[entry(3), entry(4)]);
+    segment(&disk, 3, 5, &[entry(5), purge(5)]);
+    disk.put("snapshot/00000000000000000005.snap", &snapshot(b"x"));
+    assert_eq!(upkeep::at_rest(7, &disk, 0, &BTreeSet::new()), [""; 0]);
     let nothing = upkeep::at_rest(7, &Files::default(), 0, &BTreeSet::new());
     one(nothing, "has no snapshot");
 }
