@@ -412,16 +412,12 @@ impl Attachments {
             .damaged
             .lock()
             .retain(|name, _| held.contains(name) || kept.contains(name));
-        let needless = |name: &String| !name.ends_with(DRAFT) && !held.contains(name) && !kept.contains(name);
-        let needless: Vec<String> = names.into_iter().filter(needless).collect();
-        for name in &needless {
-            self.0.disk.remove(&format!("{DIR}/{name}")).await?;
+        for name in names {
+            if !name.ends_with(DRAFT) && !held.contains(&name) && !kept.contains(&name) {
+                self.0.disk.remove(&format!("{DIR}/{name}")).await?;
+            }
         }
-        if needless.is_empty() {
-            return Ok(());
-        }
-        // Or power cuts bring them back, and they stay until the next sweep.
-        self.0.disk.sync_dir(DIR).await
+        Ok(())
     }
 }
 

@@ -172,7 +172,10 @@ impl Observer {
                 .files()
                 .map(|file| file.name.clone())
                 .collect();
-            for what in upkeep::at_rest(host.id(), host.disk(), keep_entries, &needed) {
+            let files = host.disk().files();
+            let archived = files.iter().filter_map(|(path, _)| path.strip_prefix("archive/"));
+            let shown: Vec<String> = archived.map(str::to_owned).collect();
+            for what in upkeep::at_rest(host.id(), host.disk(), keep_entries, &shown, &needed) {
                 self.watch.complain(now, "upkeep", Some(what));
             }
         }

@@ -229,9 +229,10 @@ mod tests {
             let nonce = [n; 16];
             sign_envelope(&key, cluster, nonce, life, action)
         });
-        let entry = entry(Body::Envelopes {
-            envelopes: envelopes.collect(),
-        });
+        let mut envelopes: Vec<_> = envelopes.collect();
+        // A retry agrees on nothing more.
+        envelopes.extend_from_within(1..2);
+        let entry = entry(Body::Envelopes { envelopes });
         let applied = ledger.apply(2, &entry);
         (entry, applied)
     }
@@ -251,6 +252,9 @@ mod tests {
                     Status::Suspended if contract.priority != 2 => all[0].status = Status::Active,
                     _ => all[0].priority += 7,
                 }
+                let mut other = contract.clone();
+                other.terms.id = "c".try_into().expect("a name");
+                all.push(other);
                 if is_new {
                     let mut terms = contract.clone();
                     terms.terms.price = MicroCurrency::new(6).expect("small");
@@ -315,6 +319,6 @@ mod tests {
             assert_eq!(of(&events).is_none(), may_lack, "without {event:?}");
             tried += 2;
         }
-        assert_eq!(tried, 33, "{:?}", applied.events);
+        assert_eq!(tried, 39, "{:?}", applied.events);
     }
 }

@@ -54,9 +54,16 @@ fn named(snapshot: &[u8], files: &[String]) -> Vec<String> {
 }
 
 /// Looks at the disk of a node that was told to take a snapshot and to drop the log that it covers, and was asked for nothing
-/// since. Of that log at most `keep` entries stay: a leader drops the last only with the next entry. `needed` are the archive's files
-/// that its ledger refers to; those that it referred to then may lie there as well.
-pub fn at_rest(node: u64, platter: &dyn Platter, keep: u64, needed: &BTreeSet<String>) -> Vec<String> {
+/// since. Of that log at most `keep` entries stay: a leader drops the last only with the next entry. `shown` are the files that its
+/// archive has, those aside whose removal a power cut would undo until the next start, and `needed` those that its ledger refers to;
+/// what it referred to then may lie there as well.
+pub fn at_rest(
+    node: u64,
+    platter: &dyn Platter,
+    keep: u64,
+    shown: &[String],
+    needed: &BTreeSet<String>,
+) -> Vec<String> {
     let mut found = Vec::new();
     let Some(covered) = wal::snapshots(platter).last().copied() else {
         return vec![format!("n{node} has no snapshot, though it was told to take one")];
@@ -75,9 +82,8 @@ pub fn at_rest(node: u64, platter: &dyn Platter, keep: u64, needed: &BTreeSet<St
         ));
     }
     let snapshot = wal::snapshot(platter, covered);
-    let files = platter.list("archive");
-    let named = snapshot.map_or_else(Vec::new, |snapshot| named(&snapshot.body, &files));
-    let mut idle = files
+    let named = snapshot.map_or_else(Vec::new, |snapshot| named(&snapshot.body, shown));
+    let mut idle = shown
         .iter()
         .filter(|name| !needed.contains(*name) && !named.contains(name));
     if let Some(first) = idle.next() {
@@ -86,7 +92,8 @@ pub fn at_rest(node: u64, platter: &dyn Platter, keep: u64, needed: &BTreeSet<St
             idle.count()
         ));
     }
-    if let Some(gone) = needed.iter().find(|name| !files.contains(name)) {
+    let durable = platter.list("archive");
+    if let Some(gone) = needed.iter().find(|name| !durable.contains(name)) {
         found.push(format!("n{node} has no {gone}, to which its ledger refers"));
     }
     found

@@ -391,7 +391,9 @@ fn a_node_at_rest_keeps_nothing_that_it_does_not_need() {
         for file in files {
             disk.put(&format!("archive/{file}"), &[1]);
         }
-        upkeep::at_rest(7, &disk, keep, &BTreeSet::from(["sealed-2.parquet".to_owned()]))
+        let shown = disk.list("archive");
+        let needed = BTreeSet::from(["sealed-2.parquet".to_owned()]);
+        upkeep::at_rest(7, &disk, keep, &shown, &needed)
     };
     let needed = ["sealed-1.parquet", "sealed-2.parquet"];
     assert_eq!(complaints(3, &[1, 3], 0, &needed), [""; 0]);
@@ -415,7 +417,7 @@ fn a_node_at_rest_keeps_nothing_that_it_does_not_need() {
     segment(&disk, 2, 3, &[entry(3), entry(4)]);
     segment(&disk, 3, 5, &[entry(5), purge(5)]);
     disk.put("snapshot/00000000000000000005.snap", &snapshot(b"x"));
-    assert_eq!(upkeep::at_rest(7, &disk, 0, &BTreeSet::new()), [""; 0]);
-    let nothing = upkeep::at_rest(7, &Files::default(), 0, &BTreeSet::new());
+    assert_eq!(upkeep::at_rest(7, &disk, 0, &[], &BTreeSet::new()), [""; 0]);
+    let nothing = upkeep::at_rest(7, &Files::default(), 0, &[], &BTreeSet::new());
     one(nothing, "has no snapshot");
 }
