@@ -191,9 +191,9 @@ impl Assets {
         self.by_id.iter().map(|(id, handle)| (id, *handle))
     }
 
-    /// In the order in which they were first named, the root first.
-    pub(crate) fn numbered(&self) -> impl Iterator<Item = &Record> {
-        self.records.iter()
+    /// In the order in which they were first named, the root first; a clone shares them.
+    pub(crate) fn records(&self) -> &Chunks<Record> {
+        &self.records
     }
 
     /// What a snapshot says of them, as it is now; the records are shared, not copied.

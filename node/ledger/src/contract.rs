@@ -216,14 +216,9 @@ impl Contracts {
         self.by_id.values().map(|number| self.get(*number))
     }
 
-    /// In the order in which they were made.
-    pub(crate) fn numbered(&self) -> impl Iterator<Item = &Record> {
-        self.records.iter()
-    }
-
-    /// As they are now; shared, not copied.
-    pub(crate) fn capture(&self) -> Chunks<Record> {
-        self.records.clone()
+    /// In the order in which they were made; a clone shares them.
+    pub(crate) fn records(&self) -> &Chunks<Record> {
+        &self.records
     }
 
     pub(crate) fn push(&mut self, record: Record) -> u32 {

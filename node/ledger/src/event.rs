@@ -79,15 +79,23 @@ pub enum Event {
     },
     /// `(asset, epoch)` was sealed. The approvals it used are spent.
     Sealed(Arc<Sealed>),
-    /// Only from [`crate::Ledger::export_events`]: what a contract had booked when the export was made.
+    /// Only from [`crate::Ledger::export`]: what a contract had booked when the export was made.
     ContractRestored {
         /// Which contract (its `balanced` came with [`Event::ContractSet`]).
         contract: ContractId,
         /// What it booked in each epoch, in watt-hours.
         booked: Vec<(Epoch, i128)>,
     },
-    /// Only from [`crate::Ledger::export_events`]: a journal as it was when the export was made.
+    /// Only from [`crate::Ledger::export`]: the sealed part of a journal, as it was when the export was made.
     JournalRestored(Box<JournalImage>),
+    /// Only from [`crate::Ledger::export`]: a statement that was open when the export was made. It comes after the sealed parts of its
+    /// epoch, in booking order.
+    OpenRestored {
+        /// Of whatever kind.
+        statement: Statement,
+        /// Whether it is past the watermark of its `from`, and of its `to`; it is of one at least. Never of the root.
+        open: [bool; 2],
+    },
 }
 
 /// A sealing as the ledger claims it to have happened. [`crate::seal::close`] recomputes it.
@@ -115,7 +123,7 @@ impl Sealed {
     }
 }
 
-/// All that a balancing actor needs of a journal to go on from here.
+/// All that a balancing actor needs of a journal's sealed part to go on from here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalImage {
     /// Whose.
@@ -123,13 +131,9 @@ pub struct JournalImage {
     /// In which epoch.
     pub epoch: Epoch,
     /// The newest seal and its digest.
-    pub newest: Option<(Arc<Seal>, Digest)>,
+    pub newest: (Arc<Seal>, Digest),
     /// The balance up to the watermark.
     pub sealed: Balance,
     /// The frontier up to the watermark.
     pub frontier: Frontier,
-    /// The statements past it, in booking order.
-    pub open: Vec<Statement>,
-    /// Approvals for the next seal, sorted.
-    pub approvals: Vec<PublicKey>,
 }

@@ -28,7 +28,6 @@ use crate::canonical::{Canonical, Decoder, Encoder, canonical_struct};
 use crate::contract::Terms;
 use crate::digest::Digest;
 use crate::entry::{Body, Entry};
-use crate::event::Event;
 use crate::journal::Book;
 use crate::ledger::Ledger;
 use crate::snapshot::{SnapshotError, inconsistent};
@@ -290,22 +289,6 @@ impl Ledger {
         }
         self.epochs.insert(epoch, Arc::clone(&frozen.book));
         true
-    }
-
-    /// What recreates the balancing actors' memory of an epoch that was thawed: what contracts booked in it, its
-    /// journals, and approvals.
-    pub fn thawed_events(&self, epoch: Epoch) -> Vec<Event> {
-        let Some(book) = self.epochs.get(&epoch) else {
-            return Vec::new();
-        };
-        let contracts = self.contracts.numbered().filter_map(|record| {
-            let energy = record.booked.get(&epoch)?;
-            Some(Event::ContractRestored {
-                contract: record.contract.terms.id.clone(),
-                booked: vec![(epoch, *energy)],
-            })
-        });
-        contracts.chain(self.book_events(epoch, book)).collect()
     }
 
     /// The frozen epochs that an entry touches, so that they must be thawed before it is applied.

@@ -368,9 +368,9 @@ impl Ledger {
     /// What the numbers in stored statements mean.
     pub(crate) fn words(&self) -> Words<'_> {
         Words {
-            assets: &self.assets,
-            contracts: &self.contracts,
-            labels: &self.labels,
+            assets: self.assets.records(),
+            contracts: self.contracts.records(),
+            labels: self.labels.all(),
         }
     }
 
@@ -384,9 +384,9 @@ impl Ledger {
     pub(crate) fn append(&mut self, epoch: Epoch, stored: Stored) {
         self.frozen.assert_live(epoch);
         let words = Words {
-            assets: &self.assets,
-            contracts: &self.contracts,
-            labels: &self.labels,
+            assets: self.assets.records(),
+            contracts: self.contracts.records(),
+            labels: self.labels.all(),
         };
         Arc::make_mut(self.epochs.entry(epoch).or_default()).push(epoch, stored, words);
         self.assets.booked(stored.from, stored.id.index);

@@ -408,7 +408,7 @@ impl Work {
             // Recorded row by row where it is booked.
             Event::RosterBooked { .. } => {}
             // Made by exports only, never while applying.
-            Event::ContractRestored { .. } | Event::JournalRestored(_) => {}
+            Event::ContractRestored { .. } | Event::JournalRestored(_) | Event::OpenRestored { .. } => {}
         }
         self.applied.events.push(event);
     }

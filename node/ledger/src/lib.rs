@@ -41,6 +41,7 @@ pub mod entry;
 pub mod envelope;
 pub mod epoch;
 pub mod event;
+pub mod export;
 pub mod frozen;
 pub mod genesis;
 mod id;

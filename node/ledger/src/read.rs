@@ -144,7 +144,8 @@ impl Ledger {
     pub fn recent_assets(&self, limit: usize) -> Vec<&Asset> {
         let mut assets: Vec<(u64, &Asset)> = self
             .assets
-            .numbered()
+            .records()
+            .iter()
             .zip(0..)
             .filter_map(|(record, handle)| Some((self.assets.links(handle).booked()?, &record.asset)))
             .collect();

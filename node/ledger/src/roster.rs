@@ -286,9 +286,9 @@ impl Ledger {
                 tag: Tag::Metered { meter: side, label },
             };
             let words = Words {
-                assets: &self.assets,
-                contracts: &self.contracts,
-                labels: &self.labels,
+                assets: self.assets.records(),
+                contracts: self.contracts.records(),
+                labels: self.labels.all(),
             };
             book.push(batch.epoch, stored, words);
             sums.0 += i128::from(stored.energy);

@@ -15,17 +15,16 @@
 //!
 //! Absent on purpose: compression and encryption, which are the storage's business, and any older version.
 
-use crate::asset::{self, Asset, AssetId, Assets, Handle, Links, ROOT_HANDLE};
+use crate::asset::{self, Asset, AssetId, Assets, Handle, Links};
 use crate::block::{Block, Chain};
 use crate::canonical::{Canonical, DecodeError, Decoder, Encoder};
 use crate::chunks::Chunks;
 use crate::contract::{Contract, Contracts, Record};
 use crate::digest::{Digest, digest, finish, hasher};
 use crate::envelope::EnvelopeRef;
-use crate::event::{Event, JournalImage};
 use crate::frozen::{Frozen, Row};
 use crate::genesis::Genesis;
-use crate::journal::{Book, JournalRef, SealRecord};
+use crate::journal::{Book, SealRecord};
 use crate::ledger::Ledger;
 use crate::merkle::Frontier;
 use crate::nonce::Remembered;
@@ -178,9 +177,9 @@ impl Ledger {
     pub fn bounds(&self) -> Bounds {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         Bounds {
-            assets: count(self.assets.numbered().count()),
+            assets: count(self.assets.records().len()),
             labels: count(self.labels.all().len()),
-            contracts: count(self.contracts.numbered().count()),
+            contracts: count(self.contracts.records().len()),
         }
     }
 
@@ -218,7 +217,7 @@ impl Ledger {
         Captured {
             out,
             assets: self.assets.capture(),
-            contracts: self.contracts.capture(),
+            contracts: self.contracts.records().clone(),
             labels: labels.into_bytes(),
             rosters: self
                 .rosters
@@ -249,92 +248,6 @@ impl Ledger {
         let ledger = decode(&mut from)?;
         from.finish()?;
         Ok(ledger)
-    }
-
-    /// Events that recreate, in a fresh set of balancing actors, the memory that they would have had they seen all
-    /// events so far: assets, rosters, rules and audit rules, then contracts with what they booked, then every journal, by epoch and
-    /// asset, and approvals where there is no journal yet. Sealed statements are not repeated: a journal's image carries their balance and frontier. The root's journals are left out: it is never sealed and nobody's partner.
-    pub fn export_events(&self) -> impl Iterator<Item = Event> + '_ {
-        let named = || self.assets.numbered().skip(1);
-        let added = named().map(|record| Event::AssetAdded {
-            asset: record.asset.id.clone(),
-        });
-        let ruled = named().filter(|record| record.asset.rule != Default::default());
-        let rules = ruled.map(|record| Event::RuleSet {
-            asset: record.asset.id.clone(),
-            rule: record.asset.rule.clone(),
-        });
-        let audited = named().filter(|record| record.asset.audit != Default::default());
-        let audits = audited.map(|record| Event::AuditRuleSet {
-            asset: record.asset.id.clone(),
-            rule: record.asset.audit.clone(),
-        });
-        let contracts = self.contracts.numbered().flat_map(|record| {
-            let booked = record
-                .booked
-                .iter()
-                .map(|(epoch, energy)| (*epoch, *energy))
-                .collect();
-            let contract = record.contract.terms.id.clone();
-            [
-                Event::ContractSet {
-                    contract: record.contract.clone(),
-                },
-                Event::ContractRestored { contract, booked },
-            ]
-        });
-        let journals = self
-            .epochs
-            .iter()
-            .flat_map(|(epoch, book)| self.book_events(*epoch, book));
-        let rosters = self.rosters.iter().map(|(id, roster)| Event::RosterAdded {
-            roster: *id,
-            meters: Arc::clone(&roster.meters),
-        });
-        added
-            .chain(rosters)
-            .chain(rules)
-            .chain(audits)
-            .chain(contracts)
-            .chain(journals)
-    }
-
-    /// The journals of a book, and approvals where there is no journal yet.
-    pub(crate) fn book_events<'a>(
-        &'a self,
-        epoch: Epoch,
-        book: &'a Book,
-    ) -> impl Iterator<Item = Event> + 'a {
-        let journals = book.journals.iter().filter(|(asset, _)| *asset != ROOT_HANDLE);
-        let images = journals.map(move |(asset, journal)| self.image(epoch, book, asset, journal));
-        let waiting = book
-            .approvals
-            .iter()
-            .filter(|(asset, _)| !book.journals.contains(**asset));
-        let early = waiting.flat_map(move |(asset, auditors)| {
-            auditors.iter().map(move |auditor| Event::Approved {
-                asset: self.assets.id(*asset).clone(),
-                epoch,
-                auditor: *auditor,
-            })
-        });
-        images.chain(early)
-    }
-
-    fn image(&self, epoch: Epoch, book: &Book, asset: Handle, journal: JournalRef<'_>) -> Event {
-        let approvals = book.approvals.get(&asset);
-        Event::JournalRestored(Box::new(JournalImage {
-            asset: self.assets.id(asset).clone(),
-            epoch,
-            newest: journal
-                .seals()
-                .last()
-                .map(|newest| (Arc::clone(&newest.seal), newest.digest)),
-            sealed: journal.sealed(),
-            frontier: journal.frontier(),
-            open: self.open_part(epoch, book, journal).collect(),
-            approvals: approvals.into_iter().flatten().copied().collect(),
-        }))
     }
 }
 

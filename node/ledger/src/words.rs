@@ -1,7 +1,8 @@
 //! What the numbers in stored statements mean: names of assets, contracts and labels.
 
-use crate::asset::Assets;
-use crate::contract::Contracts;
+use crate::asset::{self, AssetId, Handle};
+use crate::chunks::Chunks;
+use crate::contract;
 use crate::digest::Digest;
 use crate::merit_order;
 use crate::statement::{Kind, Label, Metered, Statement};
@@ -37,47 +38,54 @@ impl Labels {
     pub(crate) fn all(&self) -> &[Label] {
         &self.labels
     }
-
-    fn get(&self, number: u32) -> &Label {
-        &self.labels[number as usize]
-    }
 }
 
 /// What the numbers in stored statements mean.
 #[derive(Clone, Copy)]
 pub(crate) struct Words<'a> {
-    pub(crate) assets: &'a Assets,
-    pub(crate) contracts: &'a Contracts,
-    pub(crate) labels: &'a Labels,
+    pub(crate) assets: &'a Chunks<asset::Record>,
+    pub(crate) contracts: &'a Chunks<contract::Record>,
+    pub(crate) labels: &'a [Label],
 }
 
-impl Words<'_> {
+impl<'a> Words<'a> {
+    pub(crate) fn asset(&self, handle: Handle) -> &'a AssetId {
+        &self.assets.at(handle as usize).asset.id
+    }
+
+    fn contract(&self, number: u32) -> &'a contract::Terms {
+        &self.contracts.at(number as usize).contract.terms
+    }
+
+    fn label(&self, number: u32) -> &'a Label {
+        &self.labels[number as usize]
+    }
+
     /// A stored statement with its names.
     pub(crate) fn statement(&self, epoch: Epoch, stored: &Stored) -> Statement {
-        let contract = |number: u32| self.contracts.get(number).contract.terms.id.clone();
         let kind = match stored.tag {
             Tag::Metered { meter, label } => Kind::Metered {
                 meter,
-                label: self.labels.get(label).clone(),
+                label: self.label(label).clone(),
             },
             Tag::Residual => Kind::Residual,
             Tag::Contract { contract: number } => {
-                let terms = &self.contracts.get(number).contract.terms;
+                let terms = self.contract(number);
                 let value = merit_order::value(terms, i128::from(stored.energy));
                 // It was in range when it was booked, and terms never change.
                 Kind::Contract {
-                    contract: contract(number),
+                    contract: self.contract(number).id.clone(),
                     value: MicroCurrency::new(value).unwrap_or_default(),
                 }
             }
             Tag::Counter { contract: number } => Kind::Counter {
-                contract: contract(number),
+                contract: self.contract(number).id.clone(),
             },
         };
         Statement {
             id: stored.id,
-            from: self.assets.id(stored.from).clone(),
-            to: self.assets.id(stored.to).clone(),
+            from: self.asset(stored.from).clone(),
+            to: self.asset(stored.to).clone(),
             epoch,
             energy: clamped(stored.energy),
             co2eq: GramsCo2::new(stored.co2).unwrap_or_default(),
@@ -92,13 +100,13 @@ impl Words<'_> {
         };
         let metered = Metered {
             id: stored.id,
-            from: self.assets.id(stored.from),
-            to: self.assets.id(stored.to),
+            from: self.asset(stored.from),
+            to: self.asset(stored.to),
             epoch,
             energy: stored.energy,
             co2eq: stored.co2,
             meter,
-            label: self.labels.get(label),
+            label: self.label(label),
         };
         metered.digest()
     }

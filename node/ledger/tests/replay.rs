@@ -96,7 +96,7 @@ proptest! {
         let (_, applied) = replayed(Ledger::new(), &cluster.log);
         applied.into_iter().flat_map(|applied| applied.events).for_each(|event| live.take(event));
         let mut restored = Memory::default();
-        cluster.ledger.export_events().for_each(|event| restored.take(event));
+        cluster.ledger.export().events().for_each(|event| restored.take(event));
         prop_assert_eq!(live, restored);
     }
 
@@ -185,7 +185,7 @@ proptest! {
         let checksum = ledger::digest::digest("snapshot", &content);
         content.extend_from_slice(&checksum.0);
         if let Ok(mut ledger) = Ledger::restore(&content) {
-            ledger.export_events().for_each(drop);
+            ledger.export().events().for_each(drop);
             let epochs: Vec<Epoch> = ledger.epochs().collect();
             for epoch in epochs {
                 let action = Action::SealEpoch { epoch, under: None };
@@ -236,12 +236,13 @@ impl Memory {
             .into_iter()
             .filter(|side| **side != *ledger::ROOT)
         {
-            self.journals
-                .entry((side.clone(), statement.epoch))
-                .or_default()
-                .open
-                .push(statement.clone());
+            self.enter(side, statement);
         }
+    }
+
+    fn enter(&mut self, side: &AssetId, statement: &ledger::Statement) {
+        let journal = self.journals.entry((side.clone(), statement.epoch)).or_default();
+        journal.open.push(statement.clone());
     }
 
     fn take(&mut self, event: Event) {
@@ -286,12 +287,19 @@ impl Memory {
             }
             Event::JournalRestored(image) => {
                 let journal = Journal {
-                    version: image.newest.map(|(seal, _)| seal.version),
+                    version: Some(image.newest.0.version),
                     sealed: image.sealed,
                     frontier: image.frontier,
-                    open: image.open,
+                    open: Vec::new(),
                 };
-                self.journals.insert((image.asset, image.epoch), journal);
+                let before = self.journals.insert((image.asset, image.epoch), journal);
+                assert_eq!(before, None, "sealed parts come first");
+            }
+            Event::OpenRestored { statement, open } => {
+                let sides = [&statement.from, &statement.to].into_iter().zip(open);
+                for (side, _) in sides.filter(|(_, open)| *open) {
+                    self.enter(side, &statement);
+                }
             }
             // These histories have no rosters.
             Event::RosterAdded { .. } | Event::RosterBooked { .. } => {}

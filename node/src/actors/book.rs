@@ -183,7 +183,7 @@ pub(crate) struct Leaf {
 }
 
 impl Book {
-    /// Takes in the settlements of a batch.
+    /// Takes in settlements of a batch.
     pub(crate) fn add_rows(&mut self, batch: &Rows, names: &Names) {
         let label = self.statements.label(&batch.label);
         let names = names.read();
@@ -348,6 +348,11 @@ impl Book {
         })
     }
 
+    /// Takes over the sealed part of an asset of which nothing is known here.
+    pub(crate) fn restore(&mut self, asset: Num, past: Past) {
+        self.journals.filled(asset, Journal::of).past = Some(Box::new(past));
+    }
+
     /// Takes over an asset of which nothing is known here.
     pub(crate) fn put(&mut self, asset: Num, leaf: Leaf, names: &Names) {
         let Leaf {
@@ -355,8 +360,8 @@ impl Book {
             open,
             approvals,
         } = leaf;
-        if past.is_some() {
-            self.journals.filled(asset, Journal::of).past = past;
+        if let Some(past) = past {
+            self.restore(asset, *past);
         }
         for statement in &open {
             self.add(asset, statement, names);

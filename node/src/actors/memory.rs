@@ -68,7 +68,7 @@ pub(crate) enum Step {
         contract: ContractId,
         booked: Vec<(Epoch, i128)>,
     },
-    /// From a snapshot or the archive: a journal.
+    /// From a snapshot or the archive: the sealed part of a journal.
     JournalRestored { image: Box<JournalImage> },
 }
 
@@ -400,23 +400,15 @@ impl Memory {
             newest,
             sealed,
             frontier,
-            open,
-            approvals,
         } = image;
-        let (number, names) = (self.names.number(&asset), self.names.clone());
-        let past = newest.map(|(seal, digest)| {
-            Box::new(Past {
-                newest: (seal.version, digest),
-                sealed,
-                frontier,
-            })
-        });
-        let leaf = Leaf {
-            past,
-            open,
-            approvals: approvals.into_iter().collect(),
+        let number = self.names.number(&asset);
+        let (seal, digest) = newest;
+        let past = Past {
+            newest: (seal.version, digest),
+            sealed,
+            frontier,
         };
-        self.book(epoch).put(number, leaf, &names);
+        self.book(epoch).restore(number, past);
     }
 }
 

@@ -20,6 +20,8 @@ mod balancing;
 mod book;
 mod memory;
 mod names;
+#[cfg(test)]
+mod restore_tests;
 mod router;
 mod routing;
 mod scheduler;

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use actix::{Actor as _, Addr};
+use ledger::export::Export;
 use ledger::{Applied, ClusterId, Digest, Entry, Epoch, Event, Ledger};
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
@@ -32,17 +33,17 @@ pub(crate) enum Fed {
     /// An epoch left memory for the archive, after the entry at `index`.
     Frozen { index: u64, epoch: Epoch },
     /// An epoch came back from the archive, after the entry at `index`: what recreates the memories of it.
-    Thawed { index: u64, events: Vec<Event> },
+    Thawed { index: u64, export: Export },
 }
 
 /// Where memories begin.
 pub(crate) struct Origin {
-    /// The index up to which `events` tell.
+    /// The index up to which `export` tells.
     pub(crate) index: u64,
     /// The digest of the newest block's header; zeros if there is none.
     pub(crate) head: Digest,
     /// What recreates the memories.
-    pub(crate) events: Vec<Event>,
+    pub(crate) export: Export,
 }
 
 impl Fed {
@@ -61,10 +62,13 @@ impl Origin {
         Origin {
             index: ledger.applied().unwrap_or(0),
             head: ledger.head().map_or(Digest::ZERO, |block| block.digest),
-            events: ledger.export_events().collect(),
+            export: ledger.export(),
         }
     }
 }
+
+/// So many of an export's events are made and handed out before the next: some megabytes.
+const RESTORED_AT_ONCE: usize = 8192;
 
 /// The task.
 pub(crate) struct Router {
@@ -116,7 +120,7 @@ impl Router {
                 Fed::Applied { entry, applied, .. } => self.entry(&entry, &applied).await,
                 Fed::Restored(origin) => self.begin(origin).await,
                 Fed::Frozen { index, epoch } => self.frozen(index, epoch).await,
-                Fed::Thawed { index, events } => self.thawed(index, events).await,
+                Fed::Thawed { index, export } => self.thawed(index, &export).await,
             };
             self.backlog.done(bytes);
             if let Err(Gone) = done {
@@ -144,8 +148,20 @@ impl Router {
         self.clear();
         self.known = Some(origin.index);
         self.attestor.do_send(Restart { head: origin.head });
-        let routed = self.routes.restore(origin.events);
-        self.dispatch(origin.index, routed, None).await
+        self.restore(origin.index, &origin.export).await
+    }
+
+    /// Gives the memories what an export tells, a little at a time.
+    async fn restore(&mut self, index: u64, export: &Export) -> Result<(), Gone> {
+        let mut events = export.events();
+        loop {
+            let some: Vec<Event> = events.by_ref().take(RESTORED_AT_ONCE).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            let routed = self.routes.restore(&some);
+            self.dispatch(index, routed, None).await?;
+        }
     }
 
     /// Lets the memories forget an epoch. Memories that began with a later entry know already whether it is there.
@@ -158,12 +174,11 @@ impl Router {
     }
 
     /// Gives the memories an epoch back.
-    async fn thawed(&mut self, index: u64, events: Vec<Event>) -> Result<(), Gone> {
+    async fn thawed(&mut self, index: u64, export: &Export) -> Result<(), Gone> {
         if self.known.is_some_and(|known| index < known) {
             return Ok(());
         }
-        let routed = self.routes.restore(events);
-        self.dispatch(index, routed, None).await
+        self.restore(index, export).await
     }
 
     async fn entry(&mut self, entry: &Entry, applied: &Applied) -> Result<(), Gone> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ledger::block::Header;
 use ledger::event::Sealed;
-use ledger::statement::MeterSide;
+use ledger::statement::{Kind, MeterSide};
 use ledger::{
     Action, Applied, AssetId, Body, ContractId, Entry, Epoch, Event, Outcome, ROOT, RosterBatch, RosterId,
     Settlement, Statement,
@@ -176,10 +176,10 @@ impl Routes {
         routed
     }
 
-    /// Splits what recreates the memories from a snapshot, or those of one epoch from the archive.
-    pub(crate) fn restore(&mut self, events: Vec<Event>) -> Routed {
+    /// Splits some of what recreates the memories from a snapshot, or those of one epoch from the archive.
+    pub(crate) fn restore(&mut self, events: &[Event]) -> Routed {
         let mut routed = Routed::default();
-        for event in &events {
+        for event in events {
             self.event(event, &mut 0, &mut routed);
         }
         routed
@@ -272,6 +272,7 @@ impl Routes {
                     routed,
                 );
             }
+            Event::OpenRestored { statement, open } => self.restored(statement, *open, routed),
         }
     }
 
@@ -307,7 +308,6 @@ impl Routes {
                 MeterSide::From => (meter, other),
                 MeterSide::To => (other, meter),
             };
-            let homes = [from, to].map(|asset| self.home_of(asset));
             let own = Row {
                 energy: row.consumption.abs(),
                 co2: row.co2eq,
@@ -317,14 +317,9 @@ impl Routes {
                 meter: side,
                 home: [false, false],
             };
-            let [home_from, home_to] = homes;
-            if let Some(group) = home_from {
-                let home = [true, home_to == home_from];
-                parts.entry(group).or_default().push(Row { home, ..own });
-            }
-            if let Some(group) = home_to.filter(|_| home_to != home_from) {
-                let home = [false, true];
-                parts.entry(group).or_default().push(Row { home, ..own });
+            let homes = [from, to].map(|asset| self.home_of(asset));
+            for (group, row) in at_home(own, homes) {
+                parts.entry(group).or_default().push(row);
             }
         }
         for (group, rows) in parts {
@@ -335,6 +330,46 @@ impl Routes {
                 rows,
             });
             routed.work.entry(group).or_default().push(Item::Step(step));
+        }
+    }
+
+    /// A statement that is open for these of its sides. Settlements go as rows, as in a batch, for they are many.
+    fn restored(&mut self, statement: &Statement, open: [bool; 2], routed: &mut Routed) {
+        let ids = [&statement.from, &statement.to];
+        let Kind::Metered { meter, label } = &statement.kind else {
+            for (asset, _) in ids.into_iter().zip(open).filter(|(_, open)| *open) {
+                self.book(asset, statement, routed);
+            }
+            return;
+        };
+        let [from, to] = ids.map(|id| self.names.number(id));
+        let mut home = |asset, open: bool| open.then(|| self.home_of(asset)).flatten();
+        let homes = [home(from, open[0]), home(to, open[1])];
+        let own = Row {
+            energy: statement.energy.get(),
+            co2: statement.co2eq.get(),
+            position: statement.id.position,
+            from,
+            to,
+            meter: *meter,
+            home: [false, false],
+        };
+        let (epoch, index) = (statement.epoch, statement.id.index);
+        for (group, row) in at_home(own, homes) {
+            let items = routed.work.entry(group).or_default();
+            match items.last_mut() {
+                Some(Item::Step(Step::Rows(rows)))
+                    if (rows.epoch, rows.index, &rows.label) == (epoch, index, label) =>
+                {
+                    rows.rows.push(row);
+                }
+                _ => items.push(Item::Step(Step::Rows(Rows {
+                    epoch,
+                    label: label.clone(),
+                    index,
+                    rows: vec![row],
+                }))),
+            }
         }
     }
 
@@ -481,6 +516,14 @@ fn grown<T: Copy>(list: &mut Vec<T>, number: Num, fill: T) -> &mut T {
         list.resize(place + 1, fill);
     }
     &mut list[place]
+}
+
+/// A row for each group in which one of its sides is at home.
+fn at_home(row: Row, [from, to]: [Option<Group>; 2]) -> impl Iterator<Item = (Group, Row)> {
+    let first = from.map(|group| (group, [true, to == from]));
+    let second = to.filter(|_| to != from).map(|group| (group, [false, true]));
+    let homes = first.into_iter().chain(second);
+    homes.map(move |(group, home)| (group, Row { home, ..row }))
 }
 
 /// Who stands on the other side.

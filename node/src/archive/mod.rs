@@ -236,7 +236,7 @@ impl Archive {
                 let ledger = self.ledger.read();
                 self.feed(Fed::Thawed {
                     index: ledger.applied().unwrap_or(0),
-                    events: ledger.thawed_events(epoch),
+                    export: ledger.export_epoch(epoch),
                 });
             }
         }
