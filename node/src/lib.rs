@@ -29,6 +29,7 @@ pub mod archive;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod falsify;
 pub mod gateway;
 pub mod identity;
 pub mod jwt;

@@ -10,9 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
-use ledger::roster::Row;
-use ledger::units::MicroCurrency;
-use ledger::{Action, Applied, Body, Digest, Entry, Ledger, NodeId, Outcome, Refusal, Wh};
+use ledger::{Action, Applied, Body, Digest, Entry, Ledger, NodeId, Outcome, Refusal};
 use parking_lot::RwLock;
 use raft::{Attachments, BoxFuture, Capture, Committed, Payload, RestoreError, StateMachine};
 use tokio::sync::{mpsc, watch};
@@ -20,7 +18,8 @@ use tokio::sync::{mpsc, watch};
 use crate::actors::{Backlog, Fed, Origin};
 use crate::alarm::Alarms;
 use crate::archive::{Archive, attachment};
-use crate::gateway::{Receipt, Told, Waiters, sign_envelope};
+use crate::falsify::{self, Falsify, Wrong};
+use crate::gateway::{Receipt, Told, Waiters};
 
 /// Blocks of which contradicting signatures are counted.
 const CONTRADICTED: usize = 1024;
@@ -43,8 +42,8 @@ pub(crate) struct Machine {
     pub(crate) contradicted: BTreeMap<u64, BTreeSet<NodeId>>,
     #[cfg(feature = "planted")]
     pub(crate) clock: Arc<dyn crate::seams::Clock>,
-    /// For demonstrations: from this index on, this ledger is told of one watt-hour more in every settlement.
-    pub(crate) corrupt: Option<(u64, SigningKey)>,
+    /// For demonstrations: how this ledger computes wrongly, and the gateway's key.
+    pub(crate) falsify: Option<(Falsify, SigningKey)>,
 }
 
 impl Machine {
@@ -71,10 +70,16 @@ impl Machine {
                 return false;
             }
         };
-        let applied = match &self.corrupt {
-            Some((from, key)) if index >= *from => {
-                let falsified = falsified(ledger, &entry, key, self.cluster);
+        let falsify = self.falsify.as_ref().filter(|(wrong, _)| index >= wrong.from);
+        let applied = match falsify.map(|(wrong, key)| (wrong.what, key)) {
+            Some((Wrong::Books, key)) => {
+                let falsified = falsify::entry(ledger, &entry, key, self.cluster);
                 ledger.apply(index, &falsified)
+            }
+            Some((Wrong::Seals, _)) => {
+                let mut applied = ledger.apply(index, &entry);
+                falsify::seals(&mut applied);
+                applied
             }
             // Sealing an epoch takes as long as there are assets; heartbeats must not wait behind it.
             _ if seals_epoch(&entry) => raft::aside(|| ledger.apply(index, &entry)),
@@ -271,55 +276,4 @@ fn seals_epoch(entry: &Entry) -> bool {
     };
     let seals = |envelope: &ledger::Envelope| matches!(envelope.action, Action::SealEpoch { .. });
     envelopes.iter().any(seals)
-}
-
-/// The entry with one watt-hour more in every settlement that will be booked, and every contract that will be made a little
-/// dearer: what a ledger that computes wrongly might take down. Only envelopes that the gateway's key signed can be
-/// falsified. Those that are refused or repeated stay as they are: told otherwise, the ledger would book the same and only its
-/// running digest would differ, which no actor knows.
-fn falsified(ledger: &Ledger, entry: &Entry, key: &SigningKey, cluster: Digest) -> Entry {
-    let at = entry.at;
-    let mut entry = entry.clone();
-    if let Body::Envelopes { envelopes } = &mut entry.body {
-        let books = |envelope: &ledger::Envelope| {
-            envelope.not_after >= at
-                && ledger.check_envelope(envelope).is_ok()
-                && ledger.remembered(&envelope.id()).is_none()
-                && match &envelope.action {
-                    Action::Settle { settlements } => settlements.iter().all(|s| s.meter != *ledger::ROOT),
-                    Action::SettleRoster { batch } => ledger.roster(&batch.roster).is_some_and(|meters| {
-                        batch.rows.iter().all(|row| (row.place as usize) < meters.len())
-                    }),
-                    Action::AddContract { terms, priority, .. } => {
-                        ledger.check_contract(terms, *priority).is_ok()
-                    }
-                    _ => false,
-                }
-        };
-        for envelope in envelopes.iter_mut().filter(|envelope| books(envelope)) {
-            match &mut envelope.action {
-                Action::Settle { settlements } => {
-                    for settlement in settlements {
-                        let more = settlement.consumption.get() + 1;
-                        settlement.consumption = Wh::new(more).unwrap_or(settlement.consumption);
-                    }
-                }
-                Action::SettleRoster { batch } => {
-                    let rows = batch.rows.iter().map(|row| Row {
-                        consumption: row.consumption.saturating_add(1),
-                        ..row
-                    });
-                    batch.rows = rows.collect();
-                }
-                Action::AddContract { terms, .. } => {
-                    let dearer = MicroCurrency::new(terms.price.get() + 1);
-                    terms.price = dearer.unwrap_or(terms.price);
-                }
-                _ => continue,
-            }
-            let action = envelope.action.clone();
-            *envelope = sign_envelope(key, cluster, envelope.nonce, envelope.not_after, action);
-        }
-    }
-    entry
 }

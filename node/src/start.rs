@@ -21,6 +21,7 @@ use crate::alarm::Alarms;
 use crate::api;
 use crate::archive::Archive;
 use crate::config::Cluster;
+use crate::falsify::Falsify;
 use crate::gateway::{self, Batcher, Gateway, Inner, Peers, Waiters};
 use crate::listen::{self, HttpListener};
 use crate::machine::Machine;
@@ -43,8 +44,8 @@ pub struct NodeConfig {
     pub node_key: SigningKey,
     /// Signs unsigned requests; `None` where they are refused.
     pub gateway_key: Option<SigningKey>,
-    /// For demonstrations: falsify this node's ledger from this log index on.
-    pub corrupt_from: Option<u64>,
+    /// For demonstrations: how this node's ledger computes wrongly.
+    pub falsify: Option<Falsify>,
 }
 
 /// Why a node did not start.
@@ -96,7 +97,7 @@ pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError>
         genesis,
         node_key,
         gateway_key,
-        corrupt_from,
+        falsify,
     } = config;
     let Some(member) = cluster.node(id) else {
         return Err(StartError::UnknownNode {
@@ -134,7 +135,7 @@ pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError>
         contradicted: BTreeMap::new(),
         #[cfg(feature = "planted")]
         clock: Arc::clone(&seams.clock),
-        corrupt: corrupt_from.zip(gateway_key.clone()),
+        falsify: falsify.zip(gateway_key.clone()),
     };
 
     // A start applies what the log has: whoever recomputes it must be at work by then.

@@ -18,6 +18,7 @@ use raft::{BoxFuture, BoxStream, FileDisk, Listener, Network};
 use tokio::sync::mpsc;
 
 use crate::config::Cluster;
+use crate::falsify::{Falsify, Wrong};
 use crate::gateway::{Backend as _, Receipt, sign_envelope};
 use crate::seams::{Seams, SystemClock, SystemEntropy};
 use crate::start::{Node, NodeConfig, start};
@@ -113,14 +114,14 @@ impl Three {
         }
     }
 
-    async fn start(&self, id: u8, corrupt_from: Option<u64>) -> Node {
+    async fn start(&self, id: u8, falsify: Option<Falsify>) -> Node {
         let config = NodeConfig {
             id: u64::from(id),
             cluster: self.config.clone(),
             genesis: self.genesis.clone(),
             node_key: key(id),
             gateway_key: Some(key(100)),
-            corrupt_from,
+            falsify,
         };
         let seams = Seams {
             disk: Arc::new(FileDisk::new(self.dir.path().join(format!("node-{id}")))),
@@ -367,12 +368,21 @@ async fn nodes_start_with_more_log_to_apply_than_may_wait_for_the_actors() {
 }
 
 #[tokio::test]
-async fn a_node_whose_ledger_computes_wrongly_falls_out_and_the_others_go_on() {
+async fn a_node_whose_ledger_books_wrongly_falls_out_and_the_others_go_on() {
+    falls_out(Wrong::Books).await;
+}
+
+#[tokio::test]
+async fn a_node_whose_ledger_seals_wrongly_falls_out_and_the_others_go_on() {
+    falls_out(Wrong::Seals).await;
+}
+
+async fn falls_out(what: Wrong) {
     on_local_set(async {
         let three = Three::new("");
         let nodes = [
             three.start(1, None).await,
-            three.start(2, Some(0)).await,
+            three.start(2, Some(Falsify { from: 0, what })).await,
             three.start(3, None).await,
         ];
         for action in story(7) {

@@ -13,6 +13,8 @@ use std::io;
 
 pub use self::expect::Expect;
 pub use self::read::{CaseError, load, parse};
+use gridseal::falsify::Falsify;
+
 use crate::faults::{Fault, Plan};
 use crate::report::Report;
 use crate::scenario;
@@ -40,7 +42,7 @@ pub struct Case {
     /// Every disk says that it synced, and did not.
     pub lying_disks: bool,
     /// A node whose ledger computes wrongly, and from which log index on.
-    pub corrupt: Option<(u64, u64)>,
+    pub corrupt: Option<(u64, Falsify)>,
     /// How often clients do what.
     pub mix: Mix,
     /// Operations that are left out, by their key.
@@ -162,6 +164,8 @@ impl Case {
 
 #[cfg(test)]
 mod tests {
+    use gridseal::falsify::Wrong;
+
     use super::*;
 
     #[test]
@@ -169,7 +173,12 @@ mod tests {
         for seed in 0..50 {
             let mut options = scenario::Options::new(seed);
             options.mute = [format!("c1-{seed}")].into();
-            options.corrupt = seed.is_multiple_of(3).then_some((2, 77));
+            let what = match seed % 2 {
+                0 => Wrong::Books,
+                _ => Wrong::Seals,
+            };
+            let wrong = (2, Falsify { from: 77, what });
+            options.corrupt = seed.is_multiple_of(3).then_some(wrong);
             let mut case = Case::of_seed(&options);
             case.about = "Two lines,\nand a \"quote\".".into();
             case.expect = vec![Expect::Breaks("durability".into()), Expect::Alarm(2)];

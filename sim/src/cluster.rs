@@ -10,6 +10,7 @@ use checkers::Violation;
 use ed25519_dalek::SigningKey;
 use gridseal::api::backend::NodeStatus;
 use gridseal::config::Cluster;
+use gridseal::falsify::Falsify;
 use gridseal::gateway::{Backend as _, Gateway};
 use gridseal::seams::Seams;
 use gridseal::start::{NodeConfig, start};
@@ -165,7 +166,7 @@ pub struct Common {
     seed: u64,
     cluster: Cluster,
     genesis: Genesis,
-    corrupt: Option<(u64, u64)>,
+    corrupt: Option<(u64, Falsify)>,
     /// How often each node was given a new key.
     renewed: Arc<Mutex<BTreeMap<NodeId, u64>>>,
     seen: Shared,
@@ -242,7 +243,7 @@ impl Common {
     }
 
     /// The ledger of this node, if any, computes wrongly from this log index on: it must notice by itself.
-    pub fn corrupt(self, corrupt: Option<(u64, u64)>) -> Self {
+    pub fn corrupt(self, corrupt: Option<(u64, Falsify)>) -> Self {
         Common { corrupt, ..self }
     }
 
@@ -367,7 +368,7 @@ async fn node(common: Common, machine: Machine) -> Result<(), String> {
         genesis,
         node_key: node_key(seed, id, renewed.lock().get(&id).copied().unwrap_or(0)),
         gateway_key: Some(key(seed, "gateway", 0)),
-        corrupt_from: corrupt.filter(|(node, _)| *node == id).map(|(_, from)| from),
+        falsify: corrupt.filter(|(node, _)| *node == id).map(|(_, how)| how),
     };
     let seams = Seams {
         disk: Arc::new(machine.disk),

@@ -101,11 +101,34 @@ impl Subject for Product {
         if own.node_keys() != other.node_keys() || own.revoked_keys() != other.revoked_keys() {
             return Some("it knows other keys of nodes".to_owned());
         }
+        if own.members() != other.members() {
+            return Some(format!(
+                "its members are {:?}, the other's {:?}",
+                own.members(),
+                other.members()
+            ));
+        }
+        if (own.certified(), own.genesis()) != (other.certified(), other.genesis()) {
+            return Some("another block is its newest certified one, or it began otherwise".to_owned());
+        }
         for asset in other.assets() {
             for contract in other.merit_order(&asset.id) {
                 if own.contract(&contract.terms.id) != Some(contract) {
                     return Some(format!("contract {} differs", contract.terms.id));
                 }
+                let booked = |ledger: &Ledger, epoch| ledger.contract_booked(&contract.terms.id, epoch);
+                if let Some(epoch) = other
+                    .epochs()
+                    .find(|epoch| booked(own, *epoch) != booked(other, *epoch))
+                {
+                    return Some(format!(
+                        "what contract {} booked in {epoch} differs",
+                        contract.terms.id
+                    ));
+                }
+            }
+            if own.downstream(&asset.id) != other.downstream(&asset.id) {
+                return Some(format!("what {} has downstream differs", asset.id));
             }
             for epoch in other.epochs() {
                 if own.journal(&asset.id, epoch) != other.journal(&asset.id, epoch) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use checkers::Violation;
 use checkers::history::History;
+use gridseal::falsify::{Falsify, Wrong};
 use parking_lot::Mutex;
 
 use crate::admin::Told;
@@ -55,7 +56,7 @@ pub struct Options {
     /// Operations of clients, by key, that are left out.
     pub mute: BTreeSet<String>,
     /// A node whose ledger computes wrongly from this log index on.
-    pub corrupt: Option<(u64, u64)>,
+    pub corrupt: Option<(u64, Falsify)>,
     /// Goes on after a broken promise until one of these checkers has complained, or for [`AWAITED_MS`]: with a
     /// planted bug it counts who notices. Without any the first complaint ends the run.
     pub awaited: &'static [&'static str],
@@ -83,7 +84,12 @@ impl Options {
     pub fn of_seed(seed: u64, nodes: u64, faults_ms: u64) -> Self {
         let rng = &mut Rng::fork(seed, "a wrong ledger");
         let drawn = rng.chance(PerMillion::percent(25));
-        let corrupt = (rng.within(1..=nodes.max(1)), rng.within(20..=200));
+        let (node, from) = (rng.within(1..=nodes.max(1)), rng.within(20..=200));
+        let what = match rng.chance(PerMillion::percent(30)) {
+            true => Wrong::Seals,
+            false => Wrong::Books,
+        };
+        let corrupt = (node, Falsify { from, what });
         // A second node that can't sign would be more than a quorum does without.
         let alone = nodes >= 3 && Plan::draw(seed, nodes, faults_ms).damaged().is_empty();
         Options {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use gridseal::falsify::{Falsify, Wrong};
+
 use crate::case::Case;
 use crate::faults::Fault;
 use crate::report::Report;
@@ -73,10 +75,14 @@ fn setting(case: &Case) -> String {
     if case.lying_disks {
         text.push_str("; every disk lies: it says that it synced, and did not");
     }
-    if let Some((node, from)) = case.corrupt {
+    if let Some((node, Falsify { from, what })) = case.corrupt {
+        let does = match what {
+            Wrong::Books => "books",
+            Wrong::Seals => "seals",
+        };
         let _ = write!(
             text,
-            "; the ledger of n{node} computes wrongly from entry {from} on"
+            "; the ledger of n{node} {does} wrongly from entry {from} on"
         );
     }
     if !case.mute.is_empty() {

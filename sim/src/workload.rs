@@ -189,6 +189,8 @@ pub async fn run(
         phase("the leader seals by itself");
         judge.await_own_seals().await?;
     }
+    phase("a node that has raised the alarm answers for nothing");
+    judge.ask_the_alarmed().await?;
     phase("everything can be sealed");
     judge.seal_everything().await?;
     phase("every block is certified on every node");

@@ -88,7 +88,7 @@ fn action(what: u8, a: u8, b: u8, key: PublicKey) -> Action {
                 asset: asset(x),
                 partner: asset(y),
                 direction: if what == 8 { Direction::To } else { Direction::From },
-                delivery: if a % 2 == 0 {
+                delivery: if a.is_multiple_of(2) {
                     Delivery::Firm
                 } else {
                     Delivery::Matched
@@ -106,7 +106,7 @@ fn action(what: u8, a: u8, b: u8, key: PublicKey) -> Action {
         },
         10 => Action::ChangeContract {
             contract,
-            change: if a % 2 == 0 {
+            change: if a.is_multiple_of(2) {
                 Change::Suspend
             } else {
                 Change::Activate
@@ -183,7 +183,10 @@ async fn recomputed(choices: &[(u8, u8, u8)]) -> (Vec<u64>, Vec<u64>, Alarms) {
             .iter()
             .map(|(what, a, b)| action(what % 18, *a, *b, public)),
     );
-    for ((index, action), drawn) in (2u64..).zip(actions).zip(choices.iter().map(|(what, ..)| what / 18)) {
+    for ((index, action), drawn) in (2u64..)
+        .zip(actions)
+        .zip(choices.iter().map(|(what, ..)| what / 18))
+    {
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&index.to_be_bytes());
         let life = Timestamp::ZERO.plus(60_000);

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::{Failure, Place, cluster_file};
+use crate::falsify::{Falsify, Wrong};
 use crate::identity::{Identity, node_dir};
 use crate::seams::{Seams, SystemClock, SystemEntropy};
 use crate::start::{NodeConfig, start};
@@ -64,12 +65,13 @@ impl Node {
     async fn serve(self) -> Result<(), Failure> {
         let (cluster, _) = cluster_file::find(self.place.cluster.as_deref())?;
         let identity = Identity::load(&self.place.data, self.id, &cluster)?;
-        let corrupt_from = match std::env::var(CORRUPT) {
-            Ok(index) => Some(
-                index
+        let falsify = match std::env::var(CORRUPT) {
+            Ok(index) => Some(Falsify {
+                from: index
                     .parse()
                     .map_err(|_| Failure::Usage(format!("{CORRUPT}={index:?}: expected a log index")))?,
-            ),
+                what: Wrong::Books,
+            }),
             Err(_) => None,
         };
         let directory = node_dir(&self.place.data, self.id).join("disk");
@@ -80,7 +82,7 @@ impl Node {
             genesis: identity.genesis,
             node_key: identity.node_key,
             gateway_key: identity.gateway_key,
-            corrupt_from,
+            falsify,
         };
         let seams = Seams {
             disk: Arc::new(FileDisk::new(directory)),

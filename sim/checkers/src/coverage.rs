@@ -29,6 +29,7 @@ pub const STATES: &[&str] = &[
     "a node joined",
     "a node stopped by a disk fault",
     "a node was removed",
+    "a node with an alarm asked",
     "a nonce used twice",
     "a note read back elsewhere",
     "a process ended when asked",

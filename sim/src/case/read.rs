@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
+use gridseal::falsify::{Falsify, Wrong};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -67,6 +68,8 @@ struct Raw {
 struct Corrupt {
     node: u64,
     from_entry: u64,
+    #[serde(default)]
+    what: Wrong,
 }
 
 /// Reads a file.
@@ -124,7 +127,16 @@ pub fn parse(file: &str, text: &str) -> Result<Case, CaseError> {
     let corrupt = match &raw.corrupt {
         None => None,
         Some(corrupt) if (1..=nodes).contains(&corrupt.get_ref().node) => {
-            Some((corrupt.get_ref().node, corrupt.get_ref().from_entry))
+            let &Corrupt {
+                node,
+                from_entry,
+                what,
+            } = corrupt.get_ref();
+            let how = Falsify {
+                from: from_entry,
+                what,
+            };
+            Some((node, how))
         }
         Some(corrupt) => {
             let what = format!(

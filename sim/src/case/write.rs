@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use gridseal::falsify::{Falsify, Wrong};
+
 use super::Case;
 use crate::faults::duration::duration;
 use crate::workload::Mix;
@@ -32,8 +34,14 @@ impl Case {
                 line(format_args!("{name} = true"));
             }
         }
-        if let Some((node, from)) = self.corrupt {
-            line(format_args!("corrupt = {{ node = {node}, from_entry = {from} }}"));
+        if let Some((node, Falsify { from, what })) = self.corrupt {
+            let what = match what {
+                Wrong::Books => "",
+                Wrong::Seals => ", what = \"seals\"",
+            };
+            line(format_args!(
+                "corrupt = {{ node = {node}, from_entry = {from}{what} }}"
+            ));
         }
         if !self.mute.is_empty() {
             let keys: Vec<String> = self.mute.iter().map(|key| quoted(key)).collect();

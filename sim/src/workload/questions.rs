@@ -238,6 +238,51 @@ impl Client {
         Ok(())
     }
 
+    /// A node that has raised the alarm shows no seal, and leads no more.
+    pub(super) async fn ask_the_alarmed(&mut self) -> Result<(), String> {
+        let meter = self.community.meters[0].id.clone();
+        let members = self.roster.lock().members.clone();
+        for node in self
+            .distrusted
+            .intersection(&members)
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            let give_up = tokio::time::Instant::now() + HEALTHY;
+            loop {
+                let status = "cluster.status?consistency=local";
+                let status = self.insist(node, status, &json!({}), None).await?.body;
+                let alarmed = status["alarms"]
+                    .as_array()
+                    .is_some_and(|alarms| !alarms.is_empty());
+                if !alarmed {
+                    break;
+                }
+                for action in ["balancing.sealedBalance", "balancing.proof"] {
+                    let body = json!({"assetId": meter, "epoch": FIRST_EPOCH});
+                    let local = format!("{action}?consistency=local");
+                    let answer = self.http.call(node, &local, None, &body, HEALTHY).await;
+                    let answer = answer.map_err(|error| format!("n{node}: {error:?}"))?;
+                    if (answer.status, &answer.body["error"]["code"]) != (503, &json!("alarm")) {
+                        let (status, body) = (answer.status, answer.body);
+                        return Err(format!(
+                            "n{node} has an alarm and answers {action} {status} {body}"
+                        ));
+                    }
+                }
+                if status["leader"] != status["node"] {
+                    self.history.lock().count("a node with an alarm asked");
+                    break;
+                }
+                if tokio::time::Instant::now() > give_up {
+                    return Err(format!("n{node} has an alarm and leads: {status}"));
+                }
+                self.pause(200..=500).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits while nobody asks for anything: the ledger's time must go on, or whoever chooses by it how long his envelope may live
     /// chooses wrongly.
     pub(super) async fn await_time(&mut self) -> Result<(), String> {
