@@ -139,6 +139,9 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(6, "archived-while-needed", &["fail-stop"], "an epoch is archived between the moment that an entry needs it and the one that applies it"),
     mutant(6, "seals-by-itself-once", &["liveness"], "the leader seals what is due once, and never again"),
     mutant(6, "time-stands-still", &["liveness"], "an idle leader does not move the ledger's time on"),
+    mutant(6, "seals-believed", &["attestation"], "a node signs the seals that its ledger made, not those that its actors made"),
+    mutant(6, "alarmed-node-shows-seals", &["liveness"], "a node shows seals although it has raised the alarm"),
+    mutant(6, "alarmed-node-leads", &["liveness"], "a node leads on although it has raised the alarm"),
     mutant(6, "alarm-not-raised", &["alarm"], "a node that finds its own ledger wrong logs it, and goes on"),
 ];
 
