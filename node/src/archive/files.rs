@@ -8,7 +8,7 @@
 //!
 //! Statements, in booking order: `index`, `position` (together the id), `from`, `to`, `epoch`, `energy_wh`, `co2eq_g`, `kind`
 //! (metered, residual, contract, counter), and where they apply `label`, `meter`, `contract_id`, `value_micro`. Seals,
-//! by asset and version: every figure of the seal, `digest`, `previous` and `root` (32 bytes), the `block`'s index and the
+//! by asset (in the order in which they were first named) and version: every figure of the seal, `digest`, `previous` and `root` (32 bytes), the `block`'s index and the
 //! seal's `leaf` in it, and `content`: the canonical bytes that the digest is of. Columns named `…_number`, `booked` and `frontier`
 //! are for the ledger. Notes: `gridseal.format`, `.table`, `.cluster`, `.epoch`, `.rest` (see [`FrozenEpoch::rest`], base64).
 

@@ -8,11 +8,14 @@ use ledger::block::Attestation;
 use ledger::contract::{Delivery, Direction, Status, Terms};
 use ledger::frozen::{FreezePolicy, FrozenEpoch, Held};
 use ledger::rule::Rule;
+use ledger::statement::{Kind, MeterSide};
 use ledger::{
     Action, AssetId, Body, Entry, Epoch, Genesis, GramsCo2, Ledger, MicroCurrency, PublicKey, Settlement,
     Signature, Timestamp, Wh,
 };
 use parking_lot::RwLock;
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::record::Field;
 use raft::{Attachments, FileDisk, Pace};
 use tokio::sync::{mpsc, watch};
 
@@ -216,6 +219,121 @@ fn what_goes_into_files_comes_out_again() {
     assert_ne!(ledger.snapshot(), whole);
     assert!(ledger.thaw(&back));
     assert_eq!(ledger.snapshot(), whole);
+}
+
+/// The rows of a file as any reader of Parquet has them: by name of column, without those that are for the ledger alone.
+fn columns(content: &bytes::Bytes) -> Vec<BTreeMap<String, Field>> {
+    const OURS: [&str; 5] = ["content", "frontier", "booked", "leaf", "block"];
+    let reader = SerializedFileReader::new(content.clone()).expect("a Parquet file");
+    let rows = reader.get_row_iter(None).expect("rows");
+    let shown = |name: &str| !name.ends_with("_number") && !OURS.contains(&name);
+    rows.map(|row| {
+        let row = row.expect("a row").into_columns();
+        row.into_iter().filter(|(name, _)| shown(name)).collect()
+    })
+    .collect()
+}
+
+fn text(text: impl ToString) -> Field {
+    Field::Str(text.to_string())
+}
+
+fn long(figure: impl TryInto<i64>) -> Field {
+    Field::Long(figure.try_into().ok().expect("in range"))
+}
+
+#[test]
+fn the_files_say_in_words_what_the_ledger_says() {
+    let Solo { ledger, .. } = story();
+    let all = |id: &str| {
+        let journal = ledger.journal(&asset(id), epoch(7)).expect("a journal");
+        journal.statements
+    };
+    let statements: BTreeMap<_, _> = ["pv", "seller", "buyer", "load", "grid"]
+        .into_iter()
+        .flat_map(all)
+        .map(|statement| (statement.id, statement))
+        .collect();
+    let figure = |figure: i64| Field::Long(figure);
+    let statements: Vec<_> = statements
+        .values()
+        .map(|one| {
+            let (mut label, mut meter, mut contract, mut value) =
+                (Field::Null, Field::Null, Field::Null, Field::Null);
+            let kind = match &one.kind {
+                Kind::Metered {
+                    meter: side,
+                    label: of,
+                } => {
+                    label = text(of);
+                    meter = text(match side {
+                        MeterSide::From => &one.from,
+                        MeterSide::To => &one.to,
+                    });
+                    "metered"
+                }
+                Kind::Residual => "residual",
+                Kind::Contract {
+                    contract: id,
+                    value: of,
+                } => {
+                    (contract, value) = (text(id), figure(of.get()));
+                    "contract"
+                }
+                Kind::Counter { contract: id } => {
+                    contract = text(id);
+                    "counter"
+                }
+            };
+            let row = [
+                ("index", long(one.id.index)),
+                ("position", Field::UInt(one.id.position)),
+                ("from", text(&one.from)),
+                ("to", text(&one.to)),
+                ("epoch", long(one.epoch.get())),
+                ("energy_wh", figure(one.energy.get())),
+                ("co2eq_g", figure(one.co2eq.get())),
+                ("kind", text(kind)),
+                ("label", label),
+                ("meter", meter),
+                ("contract_id", contract),
+                ("value_micro", value),
+            ];
+            row.map(|(name, field)| (name.to_owned(), field)).into()
+        })
+        .collect();
+    let seals: Vec<_> = ["pv", "seller", "grid", "buyer", "load"]
+        .into_iter()
+        .flat_map(|id| ledger.seals(&asset(id), epoch(7)))
+        .map(|record| {
+            let seal = &record.seal;
+            let bytes = |digest: &ledger::Digest| Field::Bytes(digest.0.to_vec().into());
+            let row = [
+                ("asset", text(&seal.asset)),
+                ("epoch", long(seal.epoch.get())),
+                ("version", Field::UInt(seal.version)),
+                ("watermark", long(seal.watermark)),
+                ("residual_wh", figure(seal.residual.get())),
+                ("position_wh", figure(seal.position.get())),
+                ("energy_in_wh", figure(seal.energy_in.get())),
+                ("energy_out_wh", figure(seal.energy_out.get())),
+                ("co2_in_g", figure(seal.co2_in.get())),
+                ("co2_out_g", figure(seal.co2_out.get())),
+                ("upstream_from", text(&seal.upstream_from)),
+                ("upstream_to", text(&seal.upstream_to)),
+                ("digest", bytes(&record.digest)),
+                ("previous", bytes(&seal.previous)),
+                ("root", bytes(&seal.root)),
+            ];
+            row.map(|(name, field)| (name.to_owned(), field)).into()
+        })
+        .collect();
+    let out = lent(&ledger, 7);
+    let cluster = ledger.cluster();
+    let shared = RwLock::new(ledger);
+    let encoded = files::encode(&out, cluster, &named(&out, &shared)).expect("it can be encoded");
+    assert_eq!(columns(&encoded[0].1), statements);
+    assert_eq!(columns(&encoded[1].1), seals);
 }
 
 #[test]
