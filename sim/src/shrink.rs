@@ -227,12 +227,13 @@ impl Shrink<'_> {
         self.edited("perfect links", |case| case.rough = false);
         self.edited("no drawn faults", |case| case.drawn = false);
         type Without = (&'static str, fn(&mut Mix));
-        let without: [Without; 11] = [
+        let without: [Without; 12] = [
             ("no large batches", |mix| mix.large = 0),
             ("no community week", |mix| mix.week = 0),
             ("no crowds", |mix| mix.crowd = 0),
             ("no chases", |mix| mix.chase = 0),
             ("nobody late", |mix| mix.tardy = 0),
+            ("no blunders", |mix| mix.blunder = 0),
             ("no approvals", |mix| mix.approve = 0),
             ("no reads", |mix| mix.read = 0),
             ("no trades", |mix| mix.trade = 0),

@@ -10,6 +10,7 @@
 //! When the faults are over, [`run`] asks of the cluster what SPEC promises of a healthy one: that every node takes
 //! writes, that everything can be sealed, that every block is certified; and notes what each node then shows.
 
+mod blunder;
 mod chase;
 mod client;
 mod community;

@@ -32,6 +32,8 @@ pub struct Mix {
     pub chase: u64,
     /// Values that come just after their epoch was sealed, while it is archived.
     pub tardy: u64,
+    /// What must be refused.
+    pub blunder: u64,
 }
 
 impl Default for Mix {
@@ -49,6 +51,7 @@ impl Default for Mix {
             crowd: 3,
             chase: 0,
             tardy: 0,
+            blunder: 2,
         }
     }
 }
@@ -69,6 +72,7 @@ impl Mix {
             crowd: 0,
             chase: 0,
             tardy: 0,
+            blunder: 0,
         }
     }
 
@@ -93,7 +97,7 @@ impl Mix {
     }
 
     /// The weights by their names.
-    pub fn weights(&self) -> [(&'static str, u64); 12] {
+    pub fn weights(&self) -> [(&'static str, u64); 13] {
         [
             ("settle", self.settle),
             ("seal", self.seal),
@@ -107,6 +111,7 @@ impl Mix {
             ("crowd", self.crowd),
             ("chase", self.chase),
             ("tardy", self.tardy),
+            ("blunder", self.blunder),
         ]
     }
 

@@ -22,7 +22,11 @@ impl Client {
             0 => {
                 let n = 1_000 + self.rng.below(1_000_000);
                 let community = Arc::clone(&self.community);
-                if let Some(body) = community.draw_contract(&mut self.rng, n) {
+                if let Some(mut body) = community.draw_contract(&mut self.rng, n) {
+                    if self.rng.below(4) == 0 {
+                        // The gateway makes a name, the same one for every attempt.
+                        body["contractId"] = Value::Null;
+                    }
                     self.operate("contract.add", body, Vec::new()).await;
                 }
                 return;

@@ -1,6 +1,6 @@
 //! What clients do all day: settle, seal, correct and read. How they trade is in [`super::trade`], how many of them
 //! settle at once in [`super::crowd`], how what was settled is read back at once in [`super::chase`],
-//! what comes just after its epoch was sealed in [`super::tardy`].
+//! what comes just after its epoch was sealed in [`super::tardy`], what must be refused in [`super::blunder`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +54,7 @@ impl Client {
                 "crowd" => self.settle_in_a_crowd().await,
                 "chase" => self.chase().await,
                 "tardy" => self.come_late().await,
+                "blunder" => self.blunder().await,
                 _ => self.settle().await,
             }
         }
