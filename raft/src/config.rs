@@ -70,7 +70,8 @@ impl Config {
             election_timeout_min: millis(election_min),
             election_timeout_max: millis(election_max),
             snapshot_policy,
-            max_in_snapshot_log_to_keep: self.snapshots.keep_entries,
+            // The supervisor says what goes.
+            max_in_snapshot_log_to_keep: u64::MAX,
             max_payload_entries: 1024,
             // Only whether a learner counts as caught up when someone waits for that; nobody here does.
             replication_lag_threshold: u64::MAX,

@@ -182,12 +182,12 @@ impl Replica {
             Arc::clone(&status),
             faults.clone(),
         );
-        supervisor::purge_by_size(
+        supervisor::purge_behind_snapshots(
             &seeds,
             raft.clone(),
             log.clone(),
             status_rx.clone(),
-            config.snapshots.keep_bytes,
+            &config.snapshots,
         );
         supervisor::forget_removed(&seeds, Arc::clone(&context), status_rx.clone(), faults.clone());
         let supervised = faults.clone();

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::fault_of;
 use crate::applier::Applier;
+use crate::config::SnapshotPolicy;
 use crate::disk::DiskLock;
 use crate::error::{Fault, FaultKind};
 use crate::fault::Faults;
@@ -31,21 +32,29 @@ pub(super) fn snapshot_by_size(seeds: &Seeds, raft: Raft<TypeConfig, Applier>, a
     });
 }
 
-/// Drops log behind each new snapshot that is larger than what should stay. (By count openraft does it.)
-pub(super) fn purge_by_size(
+/// Drops log behind each new snapshot but for what should stay, by count and by size.
+///
+/// openraft could do it by count. It would take back what it was told to drop before and could not drop yet, because it led and a
+/// follower was being sent it; with debug assertions it panics over that (0.10.0-alpha.37, `LogHandler::update_purge_upto`).
+pub(super) fn purge_behind_snapshots(
     seeds: &Seeds,
     raft: Raft<TypeConfig, Applier>,
     log: LogStore,
     mut status: watch::Receiver<Status>,
-    keep_bytes: usize,
+    keep: &SnapshotPolicy,
 ) {
+    let (keep_entries, keep_bytes) = (keep.keep_entries, keep.keep_bytes);
     seeds.spawn(async move {
         let mut purged = None;
         loop {
             let covered = status.borrow_and_update().snapshot;
             if covered > purged {
                 purged = covered;
-                if let Some(beyond) = covered.and_then(|covered| log.beyond(covered, keep_bytes))
+                let beyond = covered.and_then(|covered| {
+                    let by_count = covered.checked_sub(keep_entries);
+                    by_count.max(log.beyond(covered, keep_bytes))
+                });
+                if let Some(beyond) = beyond
                     && raft.trigger().purge_log(beyond).await.is_err()
                 {
                     return;
