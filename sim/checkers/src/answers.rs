@@ -13,8 +13,14 @@ use serde_json::{Value, json};
 use self::figures::{Flows, balance_sum, closed_from, figure, peers};
 use crate::history::{Asked, History};
 use crate::oracle::book::Book;
-use crate::oracle::digest::hex;
+use crate::oracle::digest::{self, hex};
 use crate::oracle::model::{Contract, ROOT, Rule, Seal, Statement};
+
+/// The name under which an audit of a version is known: so many bytes of a digest of which it is.
+pub fn audit_id(asset: &str, epoch: u64, version: usize) -> String {
+    let name = format!("{asset}/{epoch}/{version}");
+    digest::base64url(&digest::digest("audit-id", name.as_bytes())[..12])
+}
 
 /// Everything that nodes show in the end, against the oracle's books after the whole log.
 pub fn check(history: &History, book: &Book) -> Vec<String> {
@@ -173,6 +179,8 @@ impl<'a> Books<'a> {
             "audit.requestApproval" => {
                 let (want, auditors) = self.book.oracle.audit.get(asset).cloned().unwrap_or_default();
                 same("success", &body["success"], &json!(want == 0))?;
+                let audit = audit_id(asset, epoch, seals.len());
+                same("the audit's name", &body["auditId"], &json!(audit))?;
                 let next = [
                     ("want", json!(want)),
                     ("auditors", json!(auditors)),
@@ -242,9 +250,10 @@ impl<'a> Books<'a> {
             .collect();
         same("the epochs", &json!(ids(shown, "epoch")), &json!(newest))?;
         let balances = shown.as_array().into_iter().flatten().zip(newest);
-        balances
-            .into_iter()
-            .try_for_each(|(shown, epoch)| self.balance(asset, epoch, shown))
+        balances.into_iter().try_for_each(|(shown, epoch)| {
+            same("the time", &shown["time"], &json!(self.book.time(epoch)))?;
+            self.balance(asset, epoch, shown)
+        })
     }
 
     /// The newest sealed balance, or the open one.
@@ -328,6 +337,7 @@ impl<'a> Books<'a> {
                 ("epoch", json!(epoch)),
                 ("version", json!(version)),
                 ("digest", json!(hex(digest))),
+                ("auditId", json!(audit_id(asset, epoch, version))),
                 ("previous", json!(previous)),
                 ("watermark", json!(seal.watermark)),
                 ("residual", figure(seal.residual)),

@@ -1,6 +1,6 @@
 //! What an answer to a write tells of what became of it: by which entry, and in the oracle's words what was sealed and what was not.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What a client was told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub fn told(action: &str, request: &Value, body: &Value) -> Told {
         index: body["index"].as_u64(),
         words,
         accepted: body["accepted"].as_u64(),
-        differs: contract(action, request, body),
+        differs: contract(action, request, body).or_else(|| places(request, body)),
     }
 }
 
@@ -68,6 +68,18 @@ fn settled(autoseals: &[Value]) -> String {
     format!("settled: {all:?}")
 }
 
+/// Of a list of settlements it is told which one's `autoseal` each was.
+fn places(request: &Value, body: &Value) -> Option<String> {
+    let told = body["autoseals"].as_array()?;
+    let told: Vec<&Value> = told.iter().map(|autoseal| &autoseal["settlement"]).collect();
+    let asked = request.as_array()?.iter().enumerate();
+    let asked: Vec<usize> = asked
+        .filter(|(_, settlement)| !settlement["autoseal"].is_null())
+        .map(|(place, _)| place)
+        .collect();
+    (json!(told) != json!(asked)).then(|| format!("it seals for the settlements {told:?}, and not {asked:?}"))
+}
+
 /// A contract that is told is the one asked for, in the status that the change gives it.
 fn contract(action: &str, request: &Value, body: &Value) -> Option<String> {
     let status = match action {
@@ -94,7 +106,6 @@ fn contract(action: &str, request: &Value, body: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn words(action: &str, body: &Value) -> String {
         told(action, &json!({}), body).words
@@ -119,7 +130,15 @@ mod tests {
             json!({"settlement": 2, "error": {"code": "already_sealed", "message": "x"}}),
         );
         let many = json!({"accepted": 3, "index": 4, "autoseals": [made, not]});
-        let told_of = told("balancing.addSettlements", &json!([]), &many);
+        let asked = json!([{"autoseal": 0}, {}, {"autoseal": 3}]);
+        let told_of = told("balancing.addSettlements", &asked, &many);
+        assert_eq!(told_of.differs, None);
+        let others = told(
+            "balancing.addSettlements",
+            &json!([{}, {"autoseal": 0}, {"autoseal": 3}]),
+            &many,
+        );
+        assert!(others.differs.is_some());
         assert_eq!(told_of.words, "settled: [\"a/7 v0\", \"already_sealed\"]");
         assert_eq!((told_of.accepted, told_of.index), (Some(3), Some(4)));
         assert_eq!(

@@ -22,6 +22,9 @@ const OWN_SEAL: Duration = Duration::from_secs(10);
 /// An epoch that is long over by the ledger's time, like all of a run, and that nobody else has anything to do with.
 const OWN_EPOCH: u64 = 500_000;
 
+/// Blocks that are asked for at once.
+const PAGE: usize = 200;
+
 /// How often an epoch's seals may need approval anew: once for what each of few audited assets passes on to others.
 const AUDITS: usize = 6;
 
@@ -196,19 +199,28 @@ impl Client {
     }
 
     async fn blocks(&mut self, node: u64) -> Result<Vec<Value>, String> {
-        let mut blocks = Vec::new();
-        let mut from = 0;
+        let mut blocks: Vec<Value> = Vec::new();
         loop {
-            let body = json!({"from": from, "limit": 500});
+            // Each page begins with the last block of the one before.
+            let last = blocks.pop();
+            let from = last
+                .as_ref()
+                .map_or(0, |block| block["index"].as_u64().unwrap_or(0));
+            let body = json!({"from": from, "limit": PAGE});
             let page = self.insist(node, "cluster.blocks", &body, None).await?;
             let Value::Array(page) = page.body else {
                 return Err(format!("n{node} shows no blocks"));
             };
-            let Some(last) = page.last().and_then(|block| block["index"].as_u64()) else {
-                return Ok(blocks);
-            };
+            if let Some(last) = last
+                && page.first().is_none_or(|first| first["index"] != last["index"])
+            {
+                return Err(format!("n{node} shows no block {from} from there on"));
+            }
+            let full = page.len() == PAGE;
             blocks.extend(page);
-            from = last + 1;
+            if !full {
+                return Ok(blocks);
+            }
         }
     }
 
@@ -356,6 +368,7 @@ impl Client {
             );
             ask("contract.list", json!({"assetId": asset}));
             ask("contract.list", json!({"partnerId": asset, "status": "active"}));
+            ask("contract.list", json!({"assetId": asset, "status": "suspended"}));
         }
         asked
     }

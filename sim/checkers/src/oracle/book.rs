@@ -173,6 +173,11 @@ impl Book {
         fields.map(|(name, text)| (name.as_str(), text.as_str()))
     }
 
+    /// When an epoch begins, in milliseconds since 1970.
+    pub fn time(&self, epoch: u64) -> u64 {
+        epoch * self.genesis.as_ref().map_or(0, |genesis| genesis.epoch_ms)
+    }
+
     fn begin(&mut self, genesis: Genesis) {
         if self.genesis.is_some() {
             return;

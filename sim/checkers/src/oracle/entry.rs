@@ -41,6 +41,8 @@ pub enum Body {
 pub struct Genesis {
     /// Its own bytes, whose digest is the cluster's id.
     pub bytes: Vec<u8>,
+    /// How long an epoch is, in milliseconds.
+    pub epoch_ms: u64,
     /// Nodes and their keys.
     pub nodes: Vec<(u64, Key)>,
     /// Keys of admins.
@@ -296,9 +298,10 @@ impl Reader<'_> {
 
     fn genesis(&mut self) -> Option<Genesis> {
         let (span, mut genesis) = self.spanned(|from| {
-            let (_salt, _created, _epoch_ms) = (from.array::<32>()?, from.uint()?, from.uint()?);
+            let (_salt, _created, epoch_ms) = (from.array::<32>()?, from.uint()?, from.uint()?);
             Some(Genesis {
                 bytes: Vec::new(),
+                epoch_ms,
                 nodes: from.list(|from| Some((from.uint()?, from.array()?)))?,
                 admins: from.list(Self::array)?,
                 gateways: from.list(Self::array)?,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use checkers::answers;
+use checkers::answers::{self, audit_id};
 use checkers::history::{Asked, History, Shown};
 use checkers::oracle::book::Book;
 use checkers::oracle::digest::hex;
@@ -88,6 +88,13 @@ fn journal() -> Vec<Value> {
     ]
 }
 
+/// The buyer's balance with the time at which its epoch begins.
+fn timed(epoch: u64) -> Value {
+    let mut balance = open(epoch);
+    balance["time"] = json!(epoch * 900_000);
+    balance
+}
+
 /// The seller's balance, version 0 and 1.
 fn sealed(book: &Book) -> [Value; 2] {
     let digests: Vec<String> = book.versions("seller1", 1337).iter().map(|d| hex(d)).collect();
@@ -101,7 +108,7 @@ fn sealed(book: &Book) -> [Value; 2] {
         })
         .collect();
     let first = json!({
-        "assetId": "seller1", "epoch": 1337, "version": 0, "digest": digests[0], "previous": "00".repeat(32),
+        "assetId": "seller1", "epoch": 1337, "version": 0, "auditId": audit_id("seller1", 1337, 0), "digest": digests[0], "previous": "00".repeat(32),
         "watermark": 4, "residual": 500, "position": 500, "contracts": [{"contractId": "ppa1", "energy": 200}],
         "in": 700, "out": 700, "in_co2eq": 98, "out_co2eq": 98, "energy": -300, "co2eq": -42,
         "upstreamenergy": -300, "upstreamco2eq": -42, "upstream": "bigbalancer",
@@ -117,7 +124,7 @@ fn sealed(book: &Book) -> [Value; 2] {
         "transactions": journal()[..4], "block": blocks[0],
     });
     let second = json!({
-        "assetId": "seller1", "epoch": 1337, "version": 1, "digest": digests[1], "previous": digests[0],
+        "assetId": "seller1", "epoch": 1337, "version": 1, "auditId": audit_id("seller1", 1337, 1), "digest": digests[1], "previous": digests[0],
         "watermark": 6, "residual": 30, "position": 30,
         "contracts": [{"contractId": "ppa1", "energy": 0, "reason": "fulfilled"}],
         "in": 730, "out": 730, "in_co2eq": 98, "out_co2eq": 98, "energy": -330, "co2eq": -42,
@@ -237,13 +244,13 @@ fn asked(book: &Book) -> Vec<Asked> {
         (
             "balancing.latestBalances",
             json!({"assetId": "buyer1", "n": 2}),
-            json!([open(1338), open(1337)]),
+            json!([timed(1338), timed(1337)]),
         ),
-        ("balancing.latestBalances", of("buyer1"), json!([open(1338)])),
+        ("balancing.latestBalances", of("buyer1"), json!([timed(1338)])),
         (
             "balancing.latestBalances",
             json!({"assetId": "buyer1", "n": 2, "before": 1338}),
-            json!([open(1337)]),
+            json!([timed(1337)]),
         ),
         (
             "balancing.journal",
@@ -298,12 +305,12 @@ fn asked(book: &Book) -> Vec<Asked> {
         (
             "audit.requestApproval",
             at("buyer1", 1338),
-            json!({"success": false, "payload": wants}),
+            json!({"success": false, "payload": wants, "auditId": audit_id("buyer1", 1338, 0)}),
         ),
         (
             "audit.requestApproval",
             at("seller1", 1337),
-            json!({"success": true, "payload": {"want": 0, "auditors": [], "version": 2}}),
+            json!({"success": true, "payload": {"want": 0, "auditors": [], "version": 2}, "auditId": audit_id("seller1", 1337, 2)}),
         ),
     ]
     .into_iter()
