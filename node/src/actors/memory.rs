@@ -100,12 +100,12 @@ pub(crate) struct Memory {
     books: BTreeMap<Epoch, Book>,
 }
 
-/// All that is remembered of one asset, on its way from one group to another.
+/// All that is remembered of one asset, on its way from one group to another. It has no contracts: from its first one on, an asset is
+/// the head of its own group, and heads never move.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Luggage {
     rule: Option<Rule>,
     audit: Option<AuditRule>,
-    contracts: BTreeMap<ContractId, Owned>,
     books: BTreeMap<Epoch, Leaf>,
 }
 
@@ -190,21 +190,14 @@ impl Memory {
             books: books.collect(),
             rule: self.rules.remove(asset),
             audit: self.audits.remove(asset),
-            contracts: self.contracts.remove(asset).unwrap_or_default(),
         }
     }
 
     /// Takes over what another memory knew of an asset that this one never heard of.
     pub(crate) fn adopt(&mut self, asset: &AssetId, luggage: Luggage) {
-        let Luggage {
-            rule,
-            audit,
-            contracts,
-            books,
-        } = luggage;
+        let Luggage { rule, audit, books } = luggage;
         self.rules.extend(rule.map(|rule| (asset.clone(), rule)));
         self.audits.extend(audit.map(|rule| (asset.clone(), rule)));
-        self.contracts.insert(asset.clone(), contracts);
         let (number, names) = (self.names.number(asset), self.names.clone());
         for (epoch, leaf) in books {
             self.book(epoch).put(number, leaf, &names);
