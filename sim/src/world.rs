@@ -8,8 +8,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::clock::{Time, WallClock};
-use crate::disk::DiskFaults;
-use crate::disk::Loss;
+use crate::disk::{DiskFaults, Loss};
 use crate::faults::{Fault, Plan};
 use crate::host::{Host, Program, ip};
 use crate::network::{SimNet, draw_quality};

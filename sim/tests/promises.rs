@@ -64,12 +64,3 @@ fn the_product_survives_a_blackout_and_lying_disks_are_noticed() {
     let lied = blackout(1, true);
     assert!(!lied.ok, "nobody noticed that all disks lied");
 }
-
-/// A leader was ordered to drop its log, could not yet, lost its lead, and its next snapshot took the order back: openraft
-/// panicked over it, with debug assertions.
-#[test]
-fn log_that_was_to_go_is_not_taken_back_seed_24() {
-    let options = scenario::Options::of_seed(24, 5, 30_000);
-    let report = run(&Around::default(), || scenario::run(&options)).expect("a run");
-    assert!(report.ok, "{}", report.tell());
-}

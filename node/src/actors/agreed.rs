@@ -117,12 +117,12 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use ed25519_dalek::SigningKey;
     use ledger::contract::{Change, Delivery, Direction, Status, Terms};
     use ledger::rule::Rule;
     use ledger::units::MicroCurrency;
-    use ledger::{AssetId, Epoch, Genesis, Ledger, Timestamp, Wh};
+    use ledger::{AssetId, Epoch, Ledger, Timestamp, Wh};
 
+    use super::super::testing;
     use super::*;
     use crate::gateway::sign_envelope;
 
@@ -206,22 +206,13 @@ mod tests {
     }
 
     fn applied() -> (Entry, Applied) {
-        let key = SigningKey::from_bytes(&[1; 32]);
-        let public = PublicKey(key.verifying_key().to_bytes());
-        let genesis = Genesis {
-            salt: [7; 32],
-            created: Timestamp::ZERO,
-            epoch_ms: 900_000,
-            nodes: vec![(1, public)],
-            admins: vec![public],
-            gateways: vec![public],
-            development: true,
-        };
+        let (key, public) = testing::key();
         let mut ledger = Ledger::new();
         let entry = |body| Entry {
             at: Timestamp::ZERO,
             body,
         };
+        let genesis = testing::genesis();
         ledger.apply(1, &entry(Body::Genesis { genesis }));
         let cluster = ledger.cluster();
         let life = Timestamp::ZERO.plus(60_000);

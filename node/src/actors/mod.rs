@@ -27,6 +27,8 @@ mod routing;
 mod scheduler;
 mod signed;
 mod signer;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 

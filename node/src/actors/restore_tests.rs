@@ -4,14 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ed25519_dalek::SigningKey;
 use ledger::contract::{Change, Delivery, Direction, Status, Terms};
 use ledger::roster::{RosterBatch, Row, roster_id};
 use ledger::rule::Rule;
 use ledger::units::MicroCurrency;
 use ledger::{
-    Action, AssetId, Body, Entry, Epoch, Genesis, GramsCo2, Label, Ledger, PublicKey, Settlement, Timestamp,
-    Wh,
+    Action, AssetId, Body, Entry, Epoch, GramsCo2, Label, Ledger, PublicKey, Settlement, Timestamp, Wh,
 };
 use parking_lot::RwLock;
 use proptest::prelude::*;
@@ -20,6 +18,7 @@ use tokio::sync::mpsc;
 use super::backlog::Backlog;
 use super::recompute;
 use super::router::{Fed, Origin};
+use super::testing;
 use crate::alarm::Alarms;
 use crate::gateway::sign_envelope;
 
@@ -139,17 +138,7 @@ fn action(what: u8, a: u8, b: u8, key: PublicKey) -> Action {
 /// Applies a history and feeds it to actors, with what was drawn between its entries; the blocks that it has, and those that
 /// they verified. Where they begin anew, blocks before that are left to others.
 async fn recomputed(choices: &[(u8, u8, u8)]) -> (Vec<u64>, Vec<u64>, Alarms) {
-    let key = SigningKey::from_bytes(&[1; 32]);
-    let public = PublicKey(key.verifying_key().to_bytes());
-    let genesis = Genesis {
-        salt: [7; 32],
-        created: Timestamp::ZERO,
-        epoch_ms: 900_000,
-        nodes: vec![(1, public)],
-        admins: vec![public],
-        gateways: vec![public],
-        development: true,
-    };
+    let ((key, public), genesis) = (testing::key(), testing::genesis());
     let cluster = genesis.cluster();
     let ledger = Arc::new(RwLock::new(Ledger::new()));
     let alarms = Alarms::default();

@@ -16,10 +16,10 @@ impl Client {
         let community = Arc::clone(&self.community);
         let epoch = self.epoch().saturating_sub(self.rng.below(LATE_EPOCHS + 1));
         let asset = self.rng.pick(&community.assets).clone();
-        let known = match community.contracts.is_empty() {
-            true => None,
-            false => Some(self.rng.pick(&community.contracts).clone()),
-        };
+        if community.contracts.is_empty() {
+            return;
+        }
+        let known = self.rng.pick(&community.contracts);
         let nobody = format!("nobody-{}", self.rng.below(3));
         let contract = |name: &str, partner: &str| {
             json!({
@@ -28,13 +28,11 @@ impl Client {
             })
         };
         let (action, body): (&str, Value) = match self.rng.below(16) {
-            0 => match known {
-                Some(mut known) => {
-                    known["energy"] = json!(7);
-                    ("contract.add", known)
-                }
-                None => ("contract.add", contract("with-itself", &asset)),
-            },
+            0 => {
+                let mut again = known.clone();
+                again["energy"] = json!(7);
+                ("contract.add", again)
+            }
             1 => ("contract.add", contract("with-itself", &asset)),
             2 => ("contract.add", contract("with-the-root", ROOT)),
             3 => (
@@ -58,10 +56,9 @@ impl Client {
             ),
             11 => ("meritorder.set", json!({"assetId": asset, "mol": [nobody]})),
             12 => {
-                let own = known.map_or(json!(nobody), |known| known["contractId"].clone());
-                let owner = community.contracts.first().map(|one| one["assetId"].clone());
-                let owner = owner.unwrap_or_else(|| json!(asset));
-                ("meritorder.set", json!({"assetId": owner, "mol": [own, own]}))
+                let twice = [&known["contractId"], &known["contractId"]];
+                let body = json!({"assetId": known["assetId"], "mol": twice});
+                ("meritorder.set", body)
             }
             13 => {
                 let rows = json!([[0, 1, 0]]);
