@@ -399,6 +399,19 @@ async fn falls_out(what: Wrong) {
         within("the alarm", alarmed.wait_for(|raised| *raised))
             .await
             .expect("the node runs");
+        // Before it could sign what is wrong, not when the next block did not fit.
+        let alarm = &nodes[1].gateway().alarms().list()[0];
+        let block = nodes[0]
+            .gateway()
+            .ledger()
+            .read()
+            .blocks(0, 1)
+            .next()
+            .map(|block| block.header.index);
+        assert!(
+            Some(alarm.index) <= block,
+            "{alarm:?}, and the first block is {block:?}"
+        );
         assert!(!nodes[0].gateway().alarms().raised() && !nodes[2].gateway().alarms().raised());
         assert!(
             !nodes[1].gateway().signed(0).await,

@@ -23,7 +23,7 @@ const OWN_SEAL: Duration = Duration::from_secs(10);
 const OWN_EPOCH: u64 = 500_000;
 
 /// Blocks that are asked for at once.
-const PAGE: usize = 200;
+const PAGE: usize = 50;
 
 /// How often an epoch's seals may need approval anew: once for what each of few audited assets passes on to others.
 const AUDITS: usize = 6;
