@@ -10,7 +10,7 @@ use super::Context;
 use super::frame::{Frames, invalid};
 use crate::codec::{Malformed, Reader};
 use crate::network::BoxStream;
-use crate::wal::hex;
+use crate::wal::{Identity, hex};
 
 const MAGIC: &[u8; 6] = b"GSPEER";
 const VERSION: u16 = 2;
@@ -64,7 +64,7 @@ pub(super) async fn dial_with(
     let connecting = async {
         let stream = context.network.dial(addr).await?;
         let mut frames = Frames::new(stream, HELLO_BYTES);
-        frames.queue([hello(context, target, lane)])?;
+        frames.queue([hello(&context.identity, target, lane)])?;
         if !question.is_empty() {
             frames.queue([question])?;
         }
@@ -92,15 +92,15 @@ pub(super) async fn dial_with(
     within(deadline, "connecting", connecting).await
 }
 
-fn hello(context: &Context, target: u64, lane: Lane) -> Bytes {
+fn hello(us: &Identity, target: u64, lane: Lane) -> Bytes {
     let mut out = BytesMut::with_capacity(96);
     out.put_slice(MAGIC);
     out.put_u16(VERSION);
     out.put_u8(lane as u8);
-    out.put_slice(&context.identity.cluster);
-    out.put_u64(context.identity.node);
+    out.put_slice(&us.cluster);
+    out.put_u64(us.node);
     out.put_u64(target);
-    out.put_u128(context.identity.disk);
+    out.put_u128(us.disk);
     out.freeze()
 }
 
@@ -112,7 +112,7 @@ pub(super) async fn accept(context: &Context, stream: BoxStream) -> io::Result<(
     let accepting = async {
         let mut frames = Frames::new(stream, HELLO_BYTES);
         let hello = frames.next().await?;
-        let checked = match check(context, hello) {
+        let checked = match check(&context.identity, hello) {
             Ok((lane, from, disk)) => match context.pins.check(from, disk).await {
                 Ok(()) => Ok((lane, from)),
                 Err(error) => Err(error.to_string()),
@@ -139,7 +139,7 @@ pub(super) async fn accept(context: &Context, stream: BoxStream) -> io::Result<(
     within(context.config.timing.connect, "saying hello", accepting).await
 }
 
-fn check(context: &Context, hello: Bytes) -> Result<(Lane, u64, u128), String> {
+fn check(us: &Identity, hello: Bytes) -> Result<(Lane, u64, u128), String> {
     let mut reader = Reader::new(hello);
     let magic = reader.take(MAGIC.len(), "magic").map_err(|e| e.to_string())?;
     if magic[..] != MAGIC[..] {
@@ -159,7 +159,6 @@ fn check(context: &Context, hello: Bytes) -> Result<(Lane, u64, u128), String> {
         ))
     };
     let (version, lane, cluster, from, to, disk) = fields().map_err(|e: Malformed| e.to_string())?;
-    let us = &context.identity;
     if version != VERSION {
         return Err(format!("peer protocol {version}; this node speaks {VERSION}"));
     }
@@ -191,5 +190,43 @@ pub(super) async fn within<T>(
             io::ErrorKind::TimedOut,
             format!("{what} took over {deadline:?}"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_another_node_of_the_cluster_that_means_this_one_is_let_in() {
+        let node = |node, cluster| Identity {
+            cluster: [cluster; 32],
+            node,
+            disk: u128::from(node) << 100,
+        };
+        let us = node(2, 7);
+        let refused = |hello: Bytes| check(&us, hello).expect_err("refused");
+        assert_eq!(
+            check(&us, hello(&node(1, 7), 2, Lane::Snapshot)),
+            Ok((Lane::Snapshot, 1, 1 << 100))
+        );
+        assert!(refused(hello(&node(1, 8), 2, Lane::Call)).contains("is not 0707"));
+        assert_eq!(
+            refused(hello(&node(1, 7), 3, Lane::Call)),
+            "this is node 2, not 3"
+        );
+        assert_eq!(refused(hello(&us, 2, Lane::Call)), "this is node 2 itself");
+        let good = hello(&node(1, 7), 2, Lane::Control);
+        let with = |at: usize, byte| {
+            let mut hello = good.to_vec();
+            hello[at] = byte;
+            Bytes::from(hello)
+        };
+        assert_eq!(refused(with(0, b'g')), "not a peer");
+        assert_eq!(refused(with(7, 3)), "peer protocol 3; this node speaks 2");
+        assert_eq!(refused(with(8, 9)), "unknown lane 9");
+        for len in 0..good.len() {
+            refused(good.slice(..len));
+        }
     }
 }
