@@ -184,6 +184,11 @@ impl Ledger {
         None
     }
 
+    /// The newest epoch in memory, by whose age others leave it.
+    pub fn newest_epoch(&self) -> Option<Epoch> {
+        self.epochs.last_key_value().map(|(epoch, _)| *epoch)
+    }
+
     /// What is in memory of epochs with seals, whether they can be frozen or not.
     pub fn held(&self) -> Held {
         let mut held = Held::default();

@@ -47,6 +47,8 @@ pub(crate) struct Archive {
     applying: AtomicBool,
     /// Something may have become fit to leave.
     due: Notify,
+    /// The newest epoch in memory when entries were last applied: a newer one makes others old.
+    newest: Mutex<Option<Epoch>>,
     /// The archivist moves out what can go, so that there will be room.
     at_work: AtomicBool,
     /// There is no room for more entries before something has gone. Only while the archivist is at work; whoever changes
@@ -106,6 +108,7 @@ impl Archive {
             loading: tokio::sync::Mutex::default(),
             applying: AtomicBool::new(false),
             due: Notify::new(),
+            newest: Mutex::default(),
             at_work: AtomicBool::new(false),
             full: watch::Sender::new(false),
             leaving: Mutex::default(),
@@ -148,7 +151,9 @@ impl Archive {
     pub(crate) fn applied(&self, ledger: &mut Ledger, certified: bool) {
         self.applying.store(false, Ordering::Release);
         self.leave(ledger);
-        if certified {
+        let newest = ledger.newest_epoch();
+        let aged = std::mem::replace(&mut *self.newest.lock(), newest) < newest;
+        if certified || aged {
             self.due.notify_one();
             self.measure(ledger);
         }

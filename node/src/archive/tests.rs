@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ed25519_dalek::{Signer as _, SigningKey};
+use futures::FutureExt as _;
 use ledger::block::Attestation;
 use ledger::contract::{Delivery, Direction, Status, Terms};
 use ledger::frozen::{FreezePolicy, FrozenEpoch, Held};
@@ -394,6 +395,24 @@ async fn wait_for_room(archive: &Archive) {
     tokio::time::timeout(SOON, room)
         .await
         .expect("there is room in the end");
+}
+
+#[tokio::test]
+async fn an_epoch_is_archived_when_a_newer_one_begins_though_nothing_is_sealed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut solo = story();
+    let (archive, _feed) = archive_of(Ledger::new(), directory.path());
+    let is_due = |solo: &mut Solo| {
+        archive.applied(&mut solo.ledger, false);
+        archive.due.notified().now_or_never().is_some()
+    };
+    assert!(is_due(&mut solo), "the first look");
+    assert!(!is_due(&mut solo));
+    solo.act(vec![settle("pv", 7, 1), settle("pv", 8, 1)]);
+    assert!(!is_due(&mut solo), "late values");
+    solo.act(vec![settle("pv", 9, 1)]);
+    assert!(is_due(&mut solo));
+    assert!(!is_due(&mut solo));
 }
 
 #[tokio::test]
