@@ -132,7 +132,7 @@ pub struct Archiving {
 
 impl Archiving {
     /// The same in the ledger's words.
-    pub(crate) fn policy(&self) -> FreezePolicy {
+    pub fn policy(&self) -> FreezePolicy {
         FreezePolicy {
             after_epochs: self.after_epochs,
             keep_seals: self.keep_seals,

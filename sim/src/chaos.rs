@@ -45,7 +45,7 @@ use checkers::Violation;
 use checkers::history::History;
 use checkers::wal::Platter;
 use clap::Args;
-use gridseal::config::Cluster;
+use gridseal::config::{Cluster, Timing};
 use gridseal::identity;
 use gridseal::say;
 use parking_lot::Mutex;
@@ -253,7 +253,12 @@ async fn run(options: &Options) -> io::Result<Verdict> {
         nodes: ids.len() as u64,
         clients: options.clients,
         until_ms: plan.quiet_from_ms,
-        seals_itself: false,
+        request_ms: given
+            .as_ref()
+            .map_or_else(Timing::default, |given| given.timing)
+            .request_ms,
+        seals_after: None,
+        unmoved: false,
         idle: false,
         mix: workload::Mix::default(),
         mute: BTreeSet::new(),

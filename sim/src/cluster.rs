@@ -14,6 +14,7 @@ use gridseal::falsify::Falsify;
 use gridseal::gateway::{Backend as _, Gateway};
 use gridseal::seams::Seams;
 use gridseal::start::{NodeConfig, start};
+use ledger::frozen::FreezePolicy;
 use ledger::{Digest, Genesis, NodeId, PublicKey, Timestamp};
 use parking_lot::Mutex;
 
@@ -34,7 +35,7 @@ const HEARS_MS: u64 = 1_000;
 /// How often what a node says of itself is looked at, in milliseconds.
 const LOOK: Duration = Duration::from_millis(20);
 /// Length of an epoch; not related to virtual time, since the clients name epochs themselves.
-const EPOCH_LENGTH_MS: u64 = 900_000;
+pub(crate) const EPOCH_LENGTH_MS: u64 = 900_000;
 
 /// What is seen of the nodes from within.
 #[derive(Default)]
@@ -262,9 +263,20 @@ impl Common {
         self.cluster.log.keep_entries
     }
 
-    /// Whether the leader seals what is due without being asked.
-    pub fn seals_itself(&self) -> bool {
-        self.cluster.seal.auto
+    /// Which epochs are to leave memory.
+    pub fn freeze_policy(&self) -> FreezePolicy {
+        self.cluster.archive.policy()
+    }
+
+    /// How long a node tries what it is asked, in milliseconds.
+    pub fn request_ms(&self) -> u64 {
+        self.cluster.timing.request_ms
+    }
+
+    /// After how many more epochs the leader seals what is over without being asked, if it does.
+    pub fn seals_after(&self) -> Option<u64> {
+        let seal = &self.cluster.seal;
+        seal.auto.then_some(seal.grace_epochs)
     }
 
     /// The cluster's id.

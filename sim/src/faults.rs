@@ -24,6 +24,9 @@ pub enum Fault {
     /// The disk of whoever leads at that moment stalls, its machine falls silent [`BLINK_MS`] later and loses all or
     /// some of what it has not synced meanwhile, and is back after so many milliseconds: before anyone has missed it, if they are few.
     BlinkLeader(u64),
+    /// All but whoever leads at that moment pause for so many milliseconds: the leader has taken what it is asked, can't commit it, and
+    /// may still lead when they go on.
+    StallFollowers(u64),
     /// All cuts end.
     Heal,
     /// All connections between two nodes are reset.
@@ -135,6 +138,7 @@ impl fmt::Display for Fault {
                 f,
                 "the disk of the leader stalls; in {BLINK_MS} ms it loses power, and is back {ms} ms later"
             ),
+            Fault::StallFollowers(ms) => write!(f, "all but the leader pause for {ms} ms"),
             Fault::Heal => f.write_str("all cuts heal"),
             Fault::Reset(a, b) => write!(f, "connections reset: n{a}, n{b}"),
             Fault::Crash { node, silent, loss } => {

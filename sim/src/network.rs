@@ -57,6 +57,8 @@ struct Core {
     next_conn: ConnId,
     /// By when they are due, then by when they were sent.
     queue: BTreeMap<(u64, u64), Parcel>,
+    /// How often links were cut and healed.
+    cuts: u64,
     /// Sent into a cut link: when, and what. In order.
     held: BTreeMap<(IpAddr, IpAddr), Vec<(u64, Parcel)>>,
     next_parcel: u64,
@@ -155,6 +157,7 @@ impl SimNet {
             conns: BTreeMap::new(),
             next_conn: 0,
             queue: BTreeMap::new(),
+            cuts: 0,
             held: BTreeMap::new(),
             next_parcel: 0,
             wake: Vec::new(),
@@ -223,7 +226,15 @@ impl SimNet {
 
     /// Lets nothing through from one machine to another, in this direction. What is under way still arrives.
     pub fn cut(&self, from: IpAddr, to: IpAddr) {
-        self.with(|core| core.link(from, to).cut = true);
+        self.with(|core| {
+            core.cuts += 1;
+            core.link(from, to).cut = true;
+        });
+    }
+
+    /// How often links were cut and healed: while it stays the same, so does [`SimNet::cuts`].
+    pub fn cuts_version(&self) -> u64 {
+        self.0.lock().cuts
     }
 
     /// The ways, from one machine to another, that nothing gets through.
@@ -236,6 +247,7 @@ impl SimNet {
     /// Heals every cut, in both directions; what waited is sent again when TCP would.
     pub fn heal(&self) {
         self.with(|core| {
+            core.cuts += 1;
             for link in core.links.values_mut() {
                 link.cut = false;
             }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use checkers::Violation;
 use checkers::failstop::{self, Damaged, FailStop};
+use checkers::forgotten::Forgotten;
 use checkers::history::History;
-use checkers::progress;
+use checkers::progress::{self, Leading, Pace};
 use checkers::recovery::View;
 use checkers::upkeep::{self, Upkeep};
 use checkers::wal::Platter;
@@ -14,6 +15,7 @@ use checkers::watch::{Conclusion, Glance, Watch};
 use gridseal::api::backend::NodeStatus;
 use gridseal::archive::ArchiveStatus;
 use gridseal::gateway::Backend as _;
+use ledger::frozen::FreezePolicy;
 
 use crate::clock::EPOCH_MS;
 use crate::cluster::{Seen, Shared};
@@ -38,6 +40,8 @@ pub struct Observer {
     next_ms: u64,
     next_upkeep_ms: u64,
     upkeep: Upkeep,
+    forgotten: Forgotten,
+    pace: Pace,
     fail_stop: FailStop,
     damaged: Damaged,
     excused: BTreeSet<u64>,
@@ -48,6 +52,8 @@ pub struct Observer {
     roster: roster::Shared,
     /// Who votes, as was last seen.
     configs: Vec<BTreeSet<u64>>,
+    /// Who ran and could be heard by whom, at the last look.
+    reach: Reach,
     /// Since when faults and orders are over and the membership is still not what admins said.
     unsettled_ms: Option<u64>,
     /// Stops of processes that were looked at.
@@ -65,6 +71,8 @@ impl Observer {
             next_ms: 0,
             next_upkeep_ms: UPKEEP_MS,
             upkeep: Upkeep::default(),
+            forgotten: Forgotten::default(),
+            pace: Pace::default(),
             fail_stop: FailStop::default(),
             damaged: Damaged::default(),
             excused,
@@ -72,6 +80,7 @@ impl Observer {
             told: 0,
             roster,
             configs: Vec::new(),
+            reach: Reach::default(),
             unsettled_ms: None,
             stops: 0,
             archives: BTreeMap::new(),
@@ -136,6 +145,17 @@ impl Observer {
             let passed = time.get().saturating_sub(EPOCH_MS);
             self.watch
                 .complain(now, "time", progress::too_fast(host.id(), passed, now));
+            if closely {
+                // Who sleeps can't tell anyone.
+                let waiting = match host.is_awake(now) {
+                    true => gateway.waiting(),
+                    false => Vec::new(),
+                };
+                let found = self
+                    .forgotten
+                    .look(now, host.id(), seen.life(host.id()), &waiting);
+                self.watch.complain(now, "liveness", found);
+            }
             let news = applied > self.watch.committed_to();
             if news || closely {
                 let status = gateway.status();
@@ -151,13 +171,22 @@ impl Observer {
         }
         if closely {
             self.look_at_all(world, &seen);
+            let leading = self.leading(world, &seen);
+            let found = self.pace.look(now, leading);
+            self.watch.complain(now, "time", found);
+        }
+        let reach = Reach::of(world);
+        if reach != self.reach {
+            let isolated = reach.isolated(world, &self.configs);
+            self.watch.isolation.look(now, &isolated);
+            self.reach = reach;
         }
         self.tell(self.watch.violations());
         self.told = self.watch.violations().len();
     }
 
     /// Looks at the disks of members that are well: they were told to tidy up, and are idle since.
-    pub fn look_at_rest(&mut self, world: &World, keep_entries: u64) {
+    pub fn look_at_rest(&mut self, world: &World, keep_entries: u64, policy: &FreezePolicy) {
         let now = world.now_ms();
         let members = self.roster.lock().members.clone();
         let is_well = |node: &u64| !self.excused.contains(node) && !self.wrong.contains(node);
@@ -166,12 +195,17 @@ impl Observer {
             let Some(gateway) = self.seen.lock().gateway(host.id()).cloned() else {
                 continue;
             };
-            let needed = gateway
-                .ledger()
-                .read()
-                .files()
-                .map(|file| file.name.clone())
-                .collect();
+            let ledger = gateway.ledger().read();
+            let needed = ledger.files().map(|file| file.name.clone()).collect();
+            let stays = ledger.freezable(policy);
+            drop(ledger);
+            if let Some(epoch) = stays {
+                let what = format!(
+                    "n{} keeps epoch {epoch} in memory, which should have been archived",
+                    host.id()
+                );
+                self.watch.complain(now, "upkeep", Some(what));
+            }
             let files = host.disk().files();
             let archived = files.iter().filter_map(|(path, _)| path.strip_prefix("archive/"));
             let shown: Vec<String> = archived.map(str::to_owned).collect();
@@ -221,6 +255,8 @@ impl Observer {
         if status.configs != self.configs {
             // Another majority counts from here on.
             self.watch.stability.end(now);
+            self.watch.isolation.forget();
+            self.reach = Reach::default();
             self.configs.clone_from(&status.configs);
         }
         let majority = majority(world, &self.configs);
@@ -260,6 +296,26 @@ impl Observer {
         }
     }
 
+    /// Whoever leads a majority that runs and can talk to each other, and computes rightly.
+    fn leading(&self, world: &World, seen: &Seen) -> Option<Leading> {
+        let node = seen.leader()?;
+        let host = world.nodes().iter().find(|host| host.id() == node)?;
+        let gateway = seen.gateway(node)?;
+        let status = gateway.status();
+        let in_peace = self.watch.stability.majority().contains(&node) && !self.wrong.contains(&node);
+        if status.leader != Some(node) || !status.alarms.is_empty() || !in_peace {
+            return None;
+        }
+        let ledger = gateway.ledger().read();
+        Some(Leading {
+            node,
+            term: status.term,
+            clock_ms: host.clock().now_ms().saturating_sub(EPOCH_MS),
+            ledger_ms: ledger.now().get().saturating_sub(EPOCH_MS),
+            state: ledger.state().0,
+        })
+    }
+
     /// Counts nodes that were removed and don't know it: they ask for votes, in vain.
     fn count_strays(&mut self, seen: &Seen, status: &NodeStatus, running: impl Iterator<Item = u64>) {
         let left = self.roster.lock().left.clone();
@@ -269,6 +325,52 @@ impl Observer {
                 self.watch.count("a removed node which thinks that it votes", 1);
             }
         }
+    }
+}
+
+/// Which nodes run, and which links are cut: who can be heard by whom changes only with it.
+#[derive(Default, PartialEq, Eq)]
+struct Reach {
+    awake: Vec<u64>,
+    cuts_version: u64,
+}
+
+impl Reach {
+    fn of(world: &World) -> Self {
+        let now = world.now_ms();
+        let awake = world.nodes().iter().filter(|host| host.is_awake(now));
+        Reach {
+            awake: awake.map(Host::id).collect(),
+            cuts_version: world.net().cuts_version(),
+        }
+    }
+
+    /// The nodes that can't hear from a majority, not even over others.
+    fn isolated(&self, world: &World, configs: &[BTreeSet<u64>]) -> BTreeSet<u64> {
+        let connected = connected(world);
+        let mut isolated: BTreeSet<u64> = world.nodes().iter().map(Host::id).collect();
+        for node in &self.awake {
+            let mut heard = BTreeSet::from([*node]);
+            let mut news = vec![*node];
+            while let Some(from) = news.pop() {
+                let next = self.awake.iter().filter(|to| connected(from, **to));
+                news.extend(next.filter(|to| heard.insert(**to)));
+            }
+            let is_majority = |config: &BTreeSet<u64>| 2 * config.intersection(&heard).count() > config.len();
+            if configs.is_empty() || configs.iter().any(is_majority) {
+                isolated.remove(node);
+            }
+        }
+        isolated
+    }
+}
+
+/// Whether two nodes can talk to each other.
+fn connected(world: &World) -> impl Fn(u64, u64) -> bool {
+    let cuts = world.net().cuts();
+    move |a, b| {
+        let (a, b) = (host::ip(a), host::ip(b));
+        !cuts.contains(&(a, b)) && !cuts.contains(&(b, a))
     }
 }
 
@@ -301,12 +403,7 @@ fn majority(world: &World, configs: &[BTreeSet<u64>]) -> Option<Vec<u64>> {
     let now = world.now_ms();
     let awake = world.nodes().iter().filter(|host| host.is_awake(now));
     let awake: Vec<u64> = awake.map(Host::id).collect();
-    let cuts = world.net().cuts();
-    let connected = |a: u64, b: u64| {
-        let (a, b) = (host::ip(a), host::ip(b));
-        !cuts.contains(&(a, b)) && !cuts.contains(&(b, a))
-    };
-    largest_majority(&awake, connected, configs)
+    largest_majority(&awake, connected(world), configs)
 }
 
 /// The same of these nodes, in order. Which is nearly always all of them, so large sets come first.

@@ -60,6 +60,10 @@ impl Rogue {
                 self.renew(tried, until_ms).await;
                 continue;
             }
+            if self.rng.chance(PerMillion::percent(15)) {
+                self.come_last(tried).await;
+                continue;
+            }
             let Some((what, envelope)) = self.forge(tried) else {
                 continue;
             };
@@ -100,12 +104,7 @@ impl Rogue {
     /// when the short time is over. What then counts as a retry is for the checkers to say; time may jump.
     async fn renew(&mut self, tried: u64, until_ms: u64) {
         let Some(now) = self.ledger_ms().await else { return };
-        let action = Action::UpsertAsset {
-            asset: self.meter.clone(),
-            kind: None,
-            rule: None,
-            metadata: BTreeMap::from([("renewed".to_owned(), tried.to_string())]),
-        };
+        let action = self.note("renewed", tried);
         let mut nonce = [0; 16];
         self.rng.fill(&mut nonce);
         let short = now + SHORT_LIFE_MS;
@@ -126,6 +125,38 @@ impl Rogue {
         }
         self.submit(&long).await;
         self.history.lock().count("envelopes signed anew");
+    }
+
+    /// Says something that holds until the very moment that it is: nobody may say that it is over before time has moved on.
+    async fn come_last(&mut self, tried: u64) {
+        let Some(now) = self.ledger_ms().await else { return };
+        let action = self.note("came last", tried);
+        let mut nonce = [0; 16];
+        self.rng.fill(&mut nonce);
+        let until = Timestamp::ZERO.plus(now);
+        let envelope = sign_envelope(&self.gateway, self.cluster, nonce, until, action);
+        let (node, Some(answer)) = self.submit(&envelope).await else {
+            return;
+        };
+        let mut history = self.history.lock();
+        history.count("envelopes that came last");
+        if answer.body["error"]["code"] == "expired" && answer.now.is_some_and(|told| told <= now) {
+            let what = format!(
+                "n{node} says at {:?} that what holds until {now} is over",
+                answer.now
+            );
+            history.oddities.push((self.time.now_ms(), what));
+        }
+    }
+
+    /// A note on a meter that everyone knows.
+    fn note(&self, name: &str, tried: u64) -> Action {
+        Action::UpsertAsset {
+            asset: self.meter.clone(),
+            kind: None,
+            rule: None,
+            metadata: BTreeMap::from([(name.to_owned(), tried.to_string())]),
+        }
     }
 
     /// An envelope that no cluster may let in, and why.

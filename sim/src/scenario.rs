@@ -31,6 +31,9 @@ const IDLE_MS: u64 = 2 * workload::IDLE.as_secs() * 1_000;
 /// And where one node is off at first.
 const AWAY_MS: u64 = 20_000;
 
+/// And where the leader seals by itself, which tries what was held only after half a minute again.
+const HELD_MS: u64 = 45_000;
+
 /// Virtual time for which a run with a planted bug goes on after the first complaint.
 const AWAITED_MS: u64 = 15_000;
 
@@ -85,7 +88,7 @@ impl Options {
         let rng = &mut Rng::fork(seed, "a wrong ledger");
         let drawn = rng.chance(PerMillion::percent(25));
         let (node, from) = (rng.within(1..=nodes.max(1)), rng.within(20..=200));
-        let what = match rng.chance(PerMillion::percent(30)) {
+        let what = match rng.chance(PerMillion::percent(50)) {
             true => Wrong::Seals,
             false => Wrong::Books,
         };
@@ -153,7 +156,9 @@ pub fn run(options: &Options) -> io::Result<Report> {
         nodes,
         clients,
         until_ms: faults_ms,
-        seals_itself: common.seals_itself(),
+        request_ms: common.request_ms(),
+        seals_after: common.seals_after(),
+        unmoved: all_well,
         idle,
         admin: Some(admin),
         roster: Arc::clone(&roster),
@@ -183,7 +188,10 @@ pub fn run(options: &Options) -> io::Result<Report> {
         }
     }
     let mut broken_at = None;
-    let healed_ms = HEALED_MS + u64::from(idle) * IDLE_MS + u64::from(away.is_some()) * AWAY_MS;
+    let mut healed_ms = HEALED_MS;
+    healed_ms += u64::from(idle) * IDLE_MS;
+    healed_ms += u64::from(away.is_some()) * AWAY_MS;
+    healed_ms += u64::from(common.seals_after().is_some()) * HELD_MS;
     while !world.clients_done() && world.now_ms() < world.quiet_from_ms() + healed_ms {
         world.step()?;
         if let Some(node) = away {
@@ -215,7 +223,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
         }
     }
     if world.clients_done() && world.clients_failed().is_none() {
-        observer.look_at_rest(&world, common.keep_entries());
+        observer.look_at_rest(&world, common.keep_entries(), &common.freeze_policy());
     }
     let mut report = Report::new(seed, &world);
     report.violations = std::mem::take(&mut seen.lock().violations);

@@ -346,9 +346,12 @@ fn fits(fault: &mut Fault, nodes: u64, joiners: &BTreeSet<u64>) -> bool {
         | Fault::RotateKey(node)
         | Fault::Transfer(node)
         | Fault::Snapshot(node) => all(&[*node]),
-        Fault::IsolateLeader | Fault::BlinkLeader(_) | Fault::Heal | Fault::Ring | Fault::RemoveLeader => {
-            true
-        }
+        Fault::IsolateLeader
+        | Fault::BlinkLeader(_)
+        | Fault::StallFollowers(_)
+        | Fault::Heal
+        | Fault::Ring
+        | Fault::RemoveLeader => true,
     }
 }
 

@@ -81,8 +81,12 @@ pub struct Options {
     pub excused: BTreeSet<u64>,
     /// Nodes whose ledgers compute wrongly: what they answer is worth nothing, so nobody asks them anything.
     pub distrusted: BTreeSet<u64>,
-    /// Whether the leader seals what is due without being asked.
-    pub seals_itself: bool,
+    /// How long a node tries what it is asked, in milliseconds.
+    pub request_ms: u64,
+    /// After how many more epochs the leader seals what is over without being asked, if it does.
+    pub seals_after: Option<u64>,
+    /// Whether all founders vote all the time and can sign: then no block needs a later one to be certified.
+    pub unmoved: bool,
     /// Whether nobody asks anything for a while at the end: time must go on all the same. Not where clocks jumped.
     pub idle: bool,
     /// What an admin does while they work.
@@ -138,6 +142,7 @@ pub async fn run(
         community: Arc::clone(&community),
         history: Arc::clone(&history),
         auditor: auditor.clone(),
+        request_ms: options.request_ms,
         made: 0,
         noted: (0, 0),
     };
@@ -184,11 +189,16 @@ pub async fn run(
     let mut judge = client("judge");
     phase("the membership is what admins said");
     judge.await_members().await?;
+    // What comes after it would certify a block as well; a signature that was given up shows only while nothing does.
+    if options.unmoved {
+        phase("every block of before is certified on every node");
+        judge.await_certificates().await;
+    }
     phase("every node takes a write");
     judge.write_everywhere().await?;
-    if options.seals_itself {
+    if let Some(grace_epochs) = options.seals_after {
         phase("the leader seals by itself");
-        judge.await_own_seals().await?;
+        judge.await_own_seals(grace_epochs).await?;
     }
     phase("a node that has raised the alarm answers for nothing");
     judge.ask_the_alarmed().await?;
@@ -200,6 +210,10 @@ pub async fn run(
         history.lock().count("all sealed and certified without one node");
         phase("the node that was away has every block, too");
         judge.await_certificates().await;
+    }
+    if options.seals_after.is_none() {
+        phase("what comes late is taken");
+        judge.leave_late().await?;
     }
     // What a client gave up is offered on by the node that has it, for as long as a request may take: only then
     // does nothing change any more, and nodes that are looked at one after the other can be compared.

@@ -386,6 +386,7 @@ impl World {
                 }
             }
             Fault::BlinkLeader(ms) => self.blink_leader(*ms),
+            Fault::StallFollowers(ms) => self.stall_followers(*ms),
             Fault::Heal => self.net.heal(),
             Fault::Reset(a, b) => self.net.reset(ip(*a), ip(*b)),
             Fault::Crash { node, silent, loss } => {

@@ -30,8 +30,8 @@ use ed25519_dalek::{Signer, SigningKey};
 use ledger::canonical::Canonical;
 use ledger::envelope::LIFETIME_MS;
 use ledger::{
-    Action, ClusterId, Envelope, Epoch, Ledger, NodeId, Nonce, PublicKey, Refusal, Settlement, Signature,
-    Timestamp,
+    Action, ClusterId, Envelope, EnvelopeRef, Epoch, Ledger, NodeId, Nonce, PublicKey, Refusal, Settlement,
+    Signature, Timestamp,
 };
 use parking_lot::RwLock;
 use raft::{BoxFuture, Disk, Replica, Unreadable};
@@ -287,6 +287,14 @@ impl Gateway {
     /// This node's alarms.
     pub fn alarms(&self) -> &Alarms {
         &self.inner.alarms
+    }
+
+    /// All requests that wait for their outcome here, by a number that no other of this process has, and whether the ledger has it: those
+    /// who waited before it had must be told at once.
+    pub fn waiting(&self) -> Vec<(u64, bool)> {
+        let ledger = self.inner.ledger.read();
+        let action = |envelope: &EnvelopeRef| ledger.remembered(envelope).map(|(action, _)| action);
+        self.inner.waiters.waiting(action)
     }
 
     /// A scheduler's action: signed by the gateway, offered until applied.

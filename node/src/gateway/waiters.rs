@@ -155,6 +155,24 @@ impl Waiters {
         self.table.lock().waiting.keys().copied().collect()
     }
 
+    /// All who wait, by number, and whether they are to have what `outcome` says of their envelopes' names: the digest of the
+    /// action that it is of.
+    pub(crate) fn waiting(&self, outcome: impl Fn(&EnvelopeRef) -> Option<Digest>) -> Vec<(u64, bool)> {
+        let table = self.table.lock();
+        let all = table.waiting.iter().flat_map(|(envelope, waiting)| {
+            let action = outcome(envelope);
+            waiting.iter().map(move |(number, waiting)| {
+                let told = Told {
+                    envelope,
+                    signature: None,
+                    action: action.as_ref(),
+                };
+                (*number, action.is_some() && waiting.is_told(&told))
+            })
+        });
+        all.collect()
+    }
+
     /// How many requests have a place.
     pub(crate) fn len(&self) -> usize {
         self.places.load(Ordering::Relaxed)

@@ -15,6 +15,7 @@ use crate::history::{Asked, History};
 use crate::oracle::book::Book;
 use crate::oracle::digest::{self, hex};
 use crate::oracle::model::{Contract, ROOT, Rule, Seal, Statement};
+use crate::oracle::proof;
 
 /// The name under which an audit of a version is known: so many bytes of a digest of which it is.
 pub fn audit_id(asset: &str, epoch: u64, version: usize) -> String {
@@ -128,6 +129,9 @@ impl<'a> Books<'a> {
         if asked.action == "contract.list" {
             return self.listed(params, body.as_array().map_or(&[], Vec::as_slice));
         }
+        if asked.action == "balancing.late" && params["assetId"].is_null() {
+            return self.late(params, body);
+        }
         if !self.book.oracle.known(asset) {
             return unknown(body);
         }
@@ -147,15 +151,10 @@ impl<'a> Books<'a> {
             "balancing.isSealed" => same("it", body, &json!(!seals.is_empty())),
             "balancing.latestBalances" => self.latest(asset, params, body),
             "balancing.journal" => self.page(asset, epoch, params, body),
-            "balancing.late" => {
-                let watermark = seals.last().map_or(usize::MAX, |seal| seal.watermark);
-                let late = self.statements(asset, epoch).get(watermark..).unwrap_or_default();
-                list(body, late)?;
-                let of = body.as_array().into_iter().flatten();
-                of.into_iter()
-                    .try_for_each(|shown| same("whose", &shown["assetId"], &json!(asset)))
-            }
+            "balancing.late" => self.late(params, body),
+            "balancing.statements" if params["epoch"].is_null() => self.newest_marked(asset, body),
             "balancing.statements" => self.marked(asset, epoch, body),
+            "balancing.proof" => self.newest_proof(asset, epoch, body),
             "balancing.peers" => {
                 let ids: Vec<&Value> = ids(body, "assetId");
                 same(
@@ -224,16 +223,76 @@ impl<'a> Books<'a> {
         let statements = self.statements(asset, epoch);
         list(shown, statements)?;
         let watermark = self.seals(asset, epoch).last().map_or(0, |seal| seal.watermark);
-        let (from, to) = self.upstreams(asset);
         for (place, s) in statements.iter().enumerate() {
-            let other = if s.from == asset { &s.to } else { &s.from };
-            let marks = [
-                ("sealed", json!(place < watermark)),
-                ("isUpstream", json!(*other == from || *other == to)),
-            ];
-            all_same(&shown[place], marks)?;
+            all_same(&shown[place], self.marks(asset, s, place < watermark))?;
         }
         Ok(())
+    }
+
+    fn marks(&self, asset: &str, s: &Statement, sealed: bool) -> [(&'static str, Value); 2] {
+        let (from, to) = self.upstreams(asset);
+        let other = if s.from == asset { &s.to } else { &s.from };
+        [
+            ("sealed", json!(sealed)),
+            ("isUpstream", json!(*other == from || *other == to)),
+        ]
+    }
+
+    /// What came after a seal and is in none yet: of one asset or all, in one epoch or all; by epoch, then by asset.
+    fn late(&self, params: &Value, shown: &Value) -> Verdict {
+        let is_asked = |asset: &str, epoch: u64| {
+            params["assetId"].as_str().is_none_or(|own| own == asset)
+                && params["epoch"].as_u64().is_none_or(|own| own == epoch)
+        };
+        let sealed = self.versions.iter().flat_map(|(asset, epochs)| {
+            let newest = epochs
+                .iter()
+                .filter_map(|(epoch, seals)| Some((*epoch, seals.last()?)));
+            newest.map(move |(epoch, seal)| (epoch, *asset, seal.watermark))
+        });
+        let mut places: Vec<(u64, &str, usize)> = sealed
+            .filter(|(epoch, asset, _)| is_asked(asset, *epoch))
+            .collect();
+        places.sort_unstable();
+        let late = places.into_iter().flat_map(|(epoch, asset, watermark)| {
+            let late = self.statements(asset, epoch).get(watermark..).unwrap_or_default();
+            late.iter().map(move |statement| (asset, *statement))
+        });
+        let limit = params["limit"].as_u64().and_then(|n| usize::try_from(n).ok());
+        let (assets, late): (Vec<&str>, Vec<&Statement>) = late.take(limit.unwrap_or(1_000)).unzip();
+        same("whose", &json!(ids(shown, "assetId")), &json!(assets))?;
+        list(shown, &late)
+    }
+
+    /// The newest statements of all epochs, the last one first.
+    fn newest_marked(&self, asset: &str, shown: &Value) -> Verdict {
+        const NEWEST: usize = 50;
+        let epochs = self.journals.get(asset).into_iter().flatten();
+        let newest = epochs.rev().flat_map(|(_, statements)| statements.iter().rev());
+        let newest: Vec<&Statement> = newest.take(NEWEST).copied().collect();
+        list(shown, &newest)?;
+        let marked = newest.iter().zip(shown.as_array().into_iter().flatten());
+        marked.into_iter().try_for_each(|(s, shown)| {
+            let watermark = self.seals(asset, s.epoch).last().map_or(0, |seal| seal.watermark);
+            let sealed = &self.statements(asset, s.epoch)[..watermark];
+            let is_sealed = sealed.iter().any(|sealed| std::ptr::eq(*sealed, *s));
+            all_same(shown, self.marks(asset, s, is_sealed))
+        })
+    }
+
+    /// The proof of the newest version, where none was asked for.
+    fn newest_proof(&self, asset: &str, epoch: u64, shown: &Value) -> Verdict {
+        let Some(newest) = self.book.versions(asset, epoch).last() else {
+            return same("its code", &shown["error"]["code"], &json!("not_sealed"));
+        };
+        match proof::seal_digest(&shown["seal"]) {
+            Some(digest) if digest == *newest => Ok(()),
+            _ => Err(format!(
+                "it proves {}, and the newest is {}",
+                shown["seal"],
+                hex(newest)
+            )),
+        }
     }
 
     fn latest(&self, asset: &str, params: &Value, shown: &Value) -> Verdict {
@@ -462,7 +521,9 @@ fn list(shown: &Value, expected: &[&Statement]) -> Verdict {
         if !is(shown, s) {
             return Err(format!("has {shown}, and not {s:?}"));
         }
-        if !shown["id"].as_str().is_some_and(|id| ids.insert(id)) {
+        // What is late for two assets is listed for either.
+        let of = shown["assetId"].as_str();
+        if !shown["id"].as_str().is_some_and(|id| ids.insert((of, id))) {
             return Err(format!("has {shown}, whose id is none or another's"));
         }
     }

@@ -125,9 +125,13 @@ impl Raft {
                 vote.iter().for_each(|vote| self.vote(node, *vote));
                 committed.iter().for_each(|mark| self.mark(node, *mark));
                 purged.iter().for_each(|upto| self.purge(node, *upto));
+                committed.iter().for_each(|mark| self.reaches(node, *mark));
             }
             Record::Vote(vote) => self.vote(node, *vote),
-            Record::Committed(mark) => self.mark(node, *mark),
+            Record::Committed(mark) => {
+                self.mark(node, *mark);
+                self.reaches(node, *mark);
+            }
             Record::Purge(upto) => self.purge(node, *upto),
             Record::Entry(id, payload) => self.append(node, *id, payload),
             Record::Truncate(last) => self.truncate(node, *last),
@@ -325,6 +329,18 @@ impl Raft {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// What a disk holds for committed is on that disk already: a mark that comes before its entries stands for nothing, if they
+    /// never come.
+    fn reaches(&mut self, node: u64, mark: LogId) {
+        let disk = self.disks.entry(node).or_default();
+        let last = disk.entries.last_key_value().map(|(index, _)| *index);
+        if last.max(disk.covered) < Some(mark.index) {
+            let what =
+                format!("n{node} holds {mark} for committed, and the last that its disk has is {last:?}");
+            self.found.push(("state machine safety", what));
         }
     }
 

@@ -2,7 +2,7 @@
 //! rest of the log, what it remembers of clients included.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -19,6 +19,33 @@ pub type Snapshots = BTreeMap<u64, Vec<(u64, Bytes)>>;
 
 /// Files that snapshots refer to: by node and name.
 pub type Files = BTreeMap<(u64, String), Bytes>;
+
+/// Who votes by a snapshot, and the index of the entry that says so; nothing, if it can't be read.
+pub type Membership = Option<(Option<u64>, Vec<BTreeSet<u64>>)>;
+
+/// Whether snapshots, by node and index, say of the members what the log says there: whoever starts with one, or is sent it, counts
+/// majorities by it.
+pub fn memberships(
+    log: &BTreeMap<u64, Payload>,
+    snapshots: &BTreeMap<(u64, u64), Membership>,
+) -> Vec<String> {
+    let of_log = |index: u64| {
+        log.range(..=index).rev().find_map(|(at, payload)| match payload {
+            Payload::Membership(configs) => Some((Some(*at), configs.clone())),
+            _ => None,
+        })
+    };
+    let known = snapshots.iter().filter(|((_, index), _)| log.contains_key(index));
+    let wrong = known.filter_map(|((node, index), shown)| {
+        let logged = of_log(*index);
+        (*shown != logged).then(|| {
+            format!(
+                "by the snapshot of n{node} at {index} the members are {shown:?}, and by the log {logged:?}"
+            )
+        })
+    });
+    wrong.collect()
+}
 
 /// A ledger out of a snapshot, for all nodes at once that have the same one and the same files.
 struct Restored<S> {
@@ -192,4 +219,28 @@ pub fn shown<S>(history: &History, judgement: &Judgement<S>) -> Vec<String> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_has_the_members_of_the_log_before_it() {
+        let three = Payload::Membership(vec![[1, 2, 3].into()]);
+        let joint = Payload::Membership(vec![[1, 2, 3].into(), [1, 2, 4].into()]);
+        let log = [(0, three), (1, Payload::Blank), (2, joint), (3, Payload::Blank)].into();
+        let shown = |index, at, configs: &[&[u64]]| {
+            let configs = configs.iter().map(|config| config.iter().copied().collect());
+            let snapshots = [((7, index), Some((Some(at), configs.collect())))].into();
+            memberships(&log, &snapshots).len()
+        };
+        assert_eq!(shown(1, 0, &[&[1, 2, 3]]), 0);
+        assert_eq!(shown(3, 2, &[&[1, 2, 3], &[1, 2, 4]]), 0);
+        assert_eq!(shown(3, 0, &[&[1, 2, 3]]), 1, "those of before");
+        assert_eq!(shown(3, 2, &[&[1, 2, 4]]), 1);
+        assert_eq!(shown(1, 2, &[&[1, 2, 3]]), 1);
+        assert_eq!(shown(9, 0, &[&[1]]), 0, "beyond what is known");
+        assert_eq!(memberships(&log, &[((7, 3), None)].into()).len(), 1, "none");
+    }
 }

@@ -31,7 +31,7 @@ impl Upkeep {
         let files = platter.list("archive");
         let known = self.newest.get(&node).is_some_and(|(index, _)| *index == newest);
         if !known && let Some(snapshot) = wal::snapshot(platter, newest) {
-            self.newest.insert(node, (newest, named(&snapshot.body, &files)));
+            self.newest.insert(node, (newest, named(&snapshot.body)));
         }
         let (index, named) = self.newest.get(&node)?;
         let gone = named.iter().find(|name| !files.contains(name))?;
@@ -41,16 +41,22 @@ impl Upkeep {
     }
 }
 
-/// Which of these files a snapshot names.
-fn named(snapshot: &[u8], files: &[String]) -> Vec<String> {
+/// The files of the archive that a snapshot names: an epoch of 13 digits, what is in it, and 16 digits of its digest.
+fn named(snapshot: &[u8]) -> Vec<String> {
     const ENDING: &[u8] = b".parquet";
     let ends = snapshot.windows(ENDING.len()).enumerate();
-    let ends: Vec<&[u8]> = ends
-        .filter(|(_, bytes)| *bytes == ENDING)
-        .map(|(start, _)| &snapshot[..start + ENDING.len()])
-        .collect();
-    let is_named = |name: &&String| ends.iter().any(|before| before.ends_with(name.as_bytes()));
-    files.iter().filter(is_named).cloned().collect()
+    let ends = ends.filter(|(_, bytes)| *bytes == ENDING).map(|(start, _)| start);
+    let name = |end: usize| {
+        let digest = end.checked_sub(16)?;
+        let table = snapshot[..digest].strip_suffix(b"-")?;
+        let letters = table.iter().rev().take_while(|byte| byte.is_ascii_lowercase());
+        let dash = table.len().checked_sub(letters.count() + 1)?;
+        let name = &snapshot[dash.checked_sub(13)?..end];
+        let is_epoch = name[..13].iter().all(u8::is_ascii_digit) && name[13] == b'-';
+        let name = str::from_utf8(name).ok().filter(|_| is_epoch)?;
+        Some(format!("{name}.parquet"))
+    };
+    ends.filter_map(name).collect()
 }
 
 /// Looks at the disk of a node that was told to take a snapshot and to drop the log that it covers, and was asked for nothing
@@ -82,7 +88,7 @@ pub fn at_rest(
         ));
     }
     let snapshot = wal::snapshot(platter, covered);
-    let named = snapshot.map_or_else(Vec::new, |snapshot| named(&snapshot.body, shown));
+    let named = snapshot.map_or_else(Vec::new, |snapshot| named(&snapshot.body));
     let mut idle = shown
         .iter()
         .filter(|name| !needed.contains(*name) && !named.contains(name));
@@ -125,4 +131,26 @@ fn spent(segments: &[(u64, Vec<Record>)], purged: Option<u64>) -> Vec<u64> {
         .filter(|(_, records)| records.iter().all(is_gone))
         .map(|(id, _)| *id)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_says_itself_which_files_it_names() {
+        let names = [
+            "0000000001003-statements-0123456789abcdef",
+            "0000000001004-seals-fedcba9876543210",
+        ];
+        let mut snapshot = b"13".to_vec();
+        for name in names {
+            snapshot.push(b'9');
+            snapshot.extend(name.as_bytes());
+            snapshot.extend(b".parquet");
+        }
+        snapshot.extend(b"x.parquet");
+        assert_eq!(named(&snapshot), names.map(|name| format!("{name}.parquet")));
+        assert_eq!(named(b".parquet"), Vec::<String>::new());
+    }
 }

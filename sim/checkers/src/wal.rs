@@ -318,6 +318,15 @@ struct Membership {
     nodes: BTreeMap<u64, String>,
 }
 
+/// The beginning of what a snapshot says of itself, as postcard writes it; of a log id its term, leader and index.
+#[derive(serde::Deserialize)]
+struct SnapshotMeta {
+    #[expect(dead_code, reason = "part of the format; the file's name says it")]
+    last: Option<(u64, u64, u64)>,
+    membership_at: Option<(u64, u64, u64)>,
+    membership: Membership,
+}
+
 fn record(body: Bytes) -> Option<Record> {
     let mut fields = Fields(body);
     Some(match fields.u8()? {
@@ -348,6 +357,8 @@ fn record(body: Bytes) -> Option<Record> {
 pub struct SnapshotFile {
     /// The last index it covers.
     pub index: u64,
+    /// Who votes behind it, and the index of the entry that says so; nothing, if it can't be read.
+    pub membership: Option<(Option<u64>, Vec<BTreeSet<u64>>)>,
     /// What the machine gave.
     pub body: Bytes,
 }
@@ -367,10 +378,18 @@ pub fn snapshot(disk: &dyn Platter, index: u64) -> Option<SnapshotFile> {
         return None;
     }
     let mut fields = Fields(head.get(48..)?.to_vec().into());
-    let (meta, len, crc) = (fields.u32()?, fields.u64()?, fields.u32()?);
-    let body = disk.read(&path, HEAD as u64 + u64::from(meta), usize::try_from(len).ok()?);
+    let (meta_len, len, crc) = (fields.u32()?, fields.u64()?, fields.u32()?);
+    let meta = disk.read(&path, HEAD as u64, usize::try_from(meta_len).ok()?);
+    let meta = postcard::take_from_bytes::<SnapshotMeta>(&meta).ok();
+    let membership = meta.map(|(meta, _)| {
+        let at = meta.membership_at.map(|(_, _, index)| index);
+        (at, meta.membership.configs)
+    });
+    let body_at = HEAD as u64 + u64::from(meta_len);
+    let body = disk.read(&path, body_at, usize::try_from(len).ok()?);
     (body.len() as u64 == len && crc32c(&body) == crc).then(|| SnapshotFile {
         index,
+        membership,
         body: body.into(),
     })
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::attestation::Attestations;
+use super::isolation::Isolation;
 use super::progress::{self, Stability};
 use super::raft::{Found, Raft};
 use super::recovery::{Recovery, View};
@@ -45,7 +46,11 @@ pub struct Watch {
     states: States,
     /// When a majority was left in peace.
     pub stability: Stability,
+    /// When nodes could not hear from one.
+    pub isolation: Isolation,
     snapshots: Snapshots,
+    /// Who votes by each node's snapshots.
+    memberships: BTreeMap<(u64, u64), replay::Membership>,
     files: Files,
     violations: Vec<Violation>,
     seen: BTreeMap<&'static str, u64>,
@@ -170,6 +175,7 @@ impl Watch {
                         vacant.insert(content.into());
                     }
                 }
+                self.memberships.insert((node, *index), snapshot.membership);
                 if !self.wrong.contains(&node) {
                     keep(&mut self.snapshots, node, *index, snapshot.body);
                 }
@@ -235,6 +241,9 @@ impl Watch {
         for (at_ms, what) in progress::check(history, &self.stability) {
             self.note(at_ms, vec![("majority progress", what)]);
         }
+        for (at_ms, what) in std::mem::take(&mut self.isolation).check(at_ms, history) {
+            self.note(at_ms, vec![("isolation", what)]);
+        }
         for (state, times) in self.raft.seen().clone() {
             self.count(state, times);
         }
@@ -262,6 +271,8 @@ impl Watch {
             at_ms,
             differences.into_iter().map(|what| ("replay", what)).collect(),
         );
+        let found = replay::memberships(log, &self.memberships);
+        self.note(at_ms, found.into_iter().map(|what| ("replay", what)).collect());
         self.note(at_ms, differing(&judgement));
         self.note(at_ms, self.attestations.check(&judgement.book));
         let covered = |node| self.disks.get(&node)?.snapshots.last().copied();

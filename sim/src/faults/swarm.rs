@@ -1,5 +1,7 @@
 //! The rarer classes of faults, each with its own stream of chance, so that adding one here changes no other.
 
+use std::ops::RangeInclusive;
+
 use super::{Fault, Plan, Way};
 use crate::disk::Loss;
 use crate::rng::{PerMillion, Rng};
@@ -115,7 +117,21 @@ pub(super) fn more(plan: &mut Plan, seed: u64, nodes: u64, start_ms: u64, end_ms
         ));
         steps.push(((read + rng.within(1..=3_000)).min(end_ms), Fault::Start(node)));
     });
+    draw("stalled followers", 30, &mut |rng| {
+        let mut at = rng.within(start_ms..=last);
+        for _ in 0..rng.within(1..=4) {
+            let stall = rng.pick(&STALLS_MS).clone();
+            let ms = rng.within(stall).min(end_ms.saturating_sub(at));
+            if ms > 0 {
+                steps.push((at, Fault::StallFollowers(ms)));
+            }
+            at += ms + rng.within(2_000..=6_000);
+        }
+    });
 }
+
+/// How long all but the leader pause: as long as a request may wait, by either setting of that.
+const STALLS_MS: [RangeInclusive<u64>; 3] = [500..=3_000, 900..=1_500, 8_000..=13_000];
 
 /// Two nodes that are not the same.
 fn two(rng: &mut Rng, nodes: u64) -> (u64, u64) {

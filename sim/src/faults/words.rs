@@ -38,11 +38,12 @@ pub struct Step {
 }
 
 /// All names, with the fields each takes.
-pub const NAMES: [(&str, &str); 41] = [
+pub const NAMES: [(&str, &str); 42] = [
     ("partition", "nodes"),
     ("one-way", "from, to"),
     ("isolate-leader", ""),
     ("blink-leader", "for"),
+    ("stall-followers", "for"),
     ("cut", "node, other"),
     ("ring", ""),
     ("bridge", "node"),
@@ -97,6 +98,7 @@ impl Fault {
             Fault::OneWay(..) => "one-way",
             Fault::IsolateLeader => "isolate-leader",
             Fault::BlinkLeader(_) => "blink-leader",
+            Fault::StallFollowers(_) => "stall-followers",
             Fault::Cut(..) => "cut",
             Fault::Ring => "ring",
             Fault::Bridge(_) => "bridge",
@@ -159,7 +161,9 @@ impl Fault {
                     format!("{loss:?}").to_lowercase()
                 )
             }
-            Fault::BlinkLeader(ms) => writeln!(out, "for = \"{}\"", duration(*ms)),
+            Fault::BlinkLeader(ms) | Fault::StallFollowers(ms) => {
+                writeln!(out, "for = \"{}\"", duration(*ms))
+            }
             Fault::Pause(node, ms) => writeln!(out, "node = {node}\nfor = \"{}\"", duration(*ms)),
             Fault::Clock(node, ms) => {
                 let sign = if *ms < 0 { "-" } else { "" };
@@ -251,7 +255,11 @@ impl Step {
             steps.push((at, fault.clone()));
             match (&self.lasts, undone) {
                 (None, _) => {}
-                (Some(_), None) if matches!(fault, Fault::Pause(..) | Fault::BlinkLeader(_)) => {}
+                (Some(_), None)
+                    if matches!(
+                        fault,
+                        Fault::Pause(..) | Fault::BlinkLeader(_) | Fault::StallFollowers(_)
+                    ) => {}
                 (Some(_), None) => {
                     return Err(format!(
                         "`{}` is not undone by anything: it takes no `for`",
@@ -392,6 +400,7 @@ impl Fields<'_> {
             "one-way" => self.way().map(|(from, to)| vec![Fault::OneWay(from, to)]),
             "isolate-leader" => Ok(vec![Fault::IsolateLeader]),
             "blink-leader" => Ok(vec![Fault::BlinkLeader(self.lasts()?)]),
+            "stall-followers" => Ok(vec![Fault::StallFollowers(self.lasts()?)]),
             "cut" => self.pair().map(|(a, b)| vec![Fault::Cut(a, b)]),
             "ring" => Ok(vec![Fault::Ring]),
             "bridge" => Ok(vec![Fault::Bridge(self.one("node", step.node)?)]),
@@ -547,6 +556,10 @@ mod tests {
             ),
             ("at = \"2s\"\ndo = \"pause\"\nnode = 1", "`pause` needs `for`"),
             ("at = \"2s\"\ndo = \"blink-leader\"", "`blink-leader` needs `for`"),
+            (
+                "at = \"2s\"\ndo = \"stall-followers\"",
+                "`stall-followers` needs `for`",
+            ),
             (
                 "at = \"2s\"\ndo = \"clock-jump\"\nnode = 1",
                 "`clock-jump` needs `by`",

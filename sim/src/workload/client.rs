@@ -1,6 +1,7 @@
 //! One client: an operation and all that is heard of it.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(super) struct Client {
     pub(super) history: Arc<Mutex<History>>,
     /// Whoever holds the gateways' key is an auditor too: this is it.
     pub(super) auditor: String,
+    /// How long a node tries what it is asked, in milliseconds.
+    pub(super) request_ms: u64,
     pub(super) made: u64,
     /// The last note, and how many assets it has had.
     pub(super) noted: (u64, u64),
@@ -112,6 +115,7 @@ impl Client {
             };
             ended = self.moment();
             draw_attempt(&key, node, action, sent_ms, &answer);
+            self.note_early(&key, node, sent_ms..ended.ms, &answer);
             let had_no_effect = |answer: &Result<Answer, Silence>| {
                 answer
                     .as_ref()
@@ -233,6 +237,27 @@ impl Client {
                 let what = format!("n{node} lets the key {key} be used for something else: {told:?}");
                 self.history.lock().oddities.push((self.time.now_ms(), what));
             }
+        }
+    }
+
+    /// Notes a node that gives up before a client's time is over: until then a leader may be found.
+    pub(super) fn note_early(
+        &self,
+        key: &str,
+        node: u64,
+        waited: Range<u64>,
+        answer: &Result<Answer, Silence>,
+    ) {
+        let waited_ms = waited.end - waited.start;
+        let gives_up = answer
+            .as_ref()
+            .is_ok_and(|answer| answer.body["error"]["code"] == "no_leader");
+        if gives_up && waited_ms < self.request_ms {
+            let what = format!(
+                "n{node} gives up {key} after {waited_ms} ms for want of a leader, and has {} ms",
+                self.request_ms
+            );
+            self.history.lock().oddities.push((waited.end, what));
         }
     }
 

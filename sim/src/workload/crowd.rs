@@ -48,6 +48,7 @@ impl Client {
         let answers = futures::future::join_all(calls).await;
         for ((key, settled, body), (answer, ended)) in asked.into_iter().zip(answers) {
             draw_attempt(&key, node, ACTION, asked_ms, &answer);
+            self.note_early(&key, node, asked_ms..ended.ms, &answer);
             let outcome = match &answer {
                 Ok(answer) => {
                     trace::record(format_args!("{key} hears {answer}"));

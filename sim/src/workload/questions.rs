@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, judge};
 use super::{FIRST_EPOCH, IDLE, LATE_EPOCHS, ROOT};
+use crate::cluster::EPOCH_LENGTH_MS;
 use crate::http::Answer;
 use crate::rng::PerMillion;
 use checkers::history::{Asked, History, Operation, Outcome, Reported, Shown};
@@ -19,8 +20,13 @@ const MEMBERSHIP: Duration = Duration::from_secs(20);
 
 /// What the leader of a healthy cluster may take to seal what is due: it looks every two seconds.
 const OWN_SEAL: Duration = Duration::from_secs(10);
+/// And to try again what was held: it does after half a minute.
+const OWN_HELD: Duration = Duration::from_secs(40);
 /// An epoch that is long over by the ledger's time, like all of a run, and that nobody else has anything to do with.
 const OWN_EPOCH: u64 = 500_000;
+
+/// Values that come late when all is sealed, and stay.
+const LATE: u64 = 5;
 
 /// Blocks that are asked for at once.
 const PAGE: usize = 50;
@@ -188,6 +194,17 @@ impl Client {
         Ok(answer)
     }
 
+    /// Something comes late for what is sealed, and stays open: a node can be asked for it.
+    pub(super) async fn leave_late(&mut self) -> Result<(), String> {
+        let community = Arc::clone(&self.community);
+        for _ in 0..LATE {
+            let meter = self.rng.pick(&community.meters).id.clone();
+            let epoch = FIRST_EPOCH + self.rng.below(LATE_EPOCHS);
+            self.settle_anywhere(&meter, epoch).await?;
+        }
+        Ok(())
+    }
+
     /// Waits, without a bound of its own, until every node shows every block certified.
     pub(super) async fn await_certificates(&mut self) {
         for node in self.healthy() {
@@ -224,30 +241,84 @@ impl Client {
         }
     }
 
-    /// Settles in two epochs, one after the other, and waits until the leader has sealed each.
-    pub(super) async fn await_own_seals(&mut self) -> Result<(), String> {
+    /// Settles in epochs that are over, and waits until the leader has sealed each; and in some that are not, or of which the grace is
+    /// not, which it must leave open.
+    pub(super) async fn await_own_seals(&mut self, grace_epochs: u64) -> Result<(), String> {
         // Below which there is nothing, and which nobody must approve.
-        let meter = "sealed-by-itself";
-        let healthy = self.healthy();
+        let (meter, waits) = ("sealed-by-itself", "not-over");
+        let now = self.ledger_ms().await?;
+        let newest = now / EPOCH_LENGTH_MS;
+        let not_over = BTreeSet::from([newest - grace_epochs, newest]);
+        for epoch in &not_over {
+            self.settle_anywhere(waits, *epoch).await?;
+        }
         for epoch in [OWN_EPOCH, OWN_EPOCH + 1] {
-            let node = *self.rng.pick(&healthy);
-            self.settle_once(node, meter, epoch).await?;
-            let place = json!({"assetId": meter, "epoch": epoch});
-            let give_up = tokio::time::Instant::now() + OWN_SEAL;
-            loop {
-                let journal = self.insist(node, "balancing.journal", &place, None).await?.body;
-                let statements = journal["statements"].as_array().map_or(0, Vec::len);
-                if statements > 0 && journal["watermark"] == statements {
-                    break;
-                }
-                if tokio::time::Instant::now() > give_up {
-                    return Err(format!("nobody seals {meter} in {epoch}: {journal}"));
-                }
-                self.pause(500..=1_000).await;
+            self.settle_anywhere(meter, epoch).await?;
+            self.await_own_seal(meter, epoch, OWN_SEAL).await?;
+        }
+        // What is held keeps nothing older from being sealed, and is tried again.
+        let (audited, held, older) = ("sealed-when-approved", OWN_EPOCH + 3, OWN_EPOCH + 2);
+        self.insist_once("asset.upsert", &json!({"assetId": audited}))
+            .await?;
+        let rule = json!({"assetId": audited, "approvals": 1});
+        self.insist_once("audit.setRule", &rule).await?;
+        self.settle_anywhere(audited, held).await?;
+        self.settle_anywhere(meter, older).await?;
+        self.await_own_seal(meter, older, OWN_SEAL).await?;
+        let place = json!({"assetId": audited, "epoch": held});
+        self.insist_once("audit.approve", &place).await?;
+        self.await_own_seal(audited, held, OWN_HELD).await?;
+        for epoch in not_over {
+            let (_, journal) = self.sealed_of(waits, epoch).await?;
+            let due_ms = (epoch + 1 + grace_epochs) * EPOCH_LENGTH_MS;
+            if journal["watermark"] != 0 && self.ledger_ms().await? < due_ms {
+                return Err(format!(
+                    "somebody sealed {waits} in {epoch}, which is not over: {journal}"
+                ));
             }
         }
         self.history.lock().count("an epoch sealed by the leader itself");
         Ok(())
+    }
+
+    /// The ledger's time, as some healthy node knows it.
+    async fn ledger_ms(&mut self) -> Result<u64, String> {
+        let healthy = self.healthy();
+        let node = *self.rng.pick(&healthy);
+        let status = self.insist(node, "cluster.status", &json!({}), None).await?;
+        status
+            .now
+            .ok_or_else(|| format!("n{node} doesn't say what time it is"))
+    }
+
+    async fn settle_anywhere(&mut self, meter: &str, epoch: u64) -> Result<(), String> {
+        let healthy = self.healthy();
+        let node = *self.rng.pick(&healthy);
+        self.settle_once(node, meter, epoch).await
+    }
+
+    /// Whether all of a journal that has something is sealed, and the journal.
+    async fn sealed_of(&mut self, meter: &str, epoch: u64) -> Result<(bool, Value), String> {
+        let healthy = self.healthy();
+        let node = *self.rng.pick(&healthy);
+        let place = json!({"assetId": meter, "epoch": epoch});
+        let journal = self.insist(node, "balancing.journal", &place, None).await?.body;
+        let statements = journal["statements"].as_array().map_or(0, Vec::len);
+        Ok((statements > 0 && journal["watermark"] == statements, journal))
+    }
+
+    async fn await_own_seal(&mut self, meter: &str, epoch: u64, within: Duration) -> Result<(), String> {
+        let give_up = tokio::time::Instant::now() + within;
+        loop {
+            let (sealed, journal) = self.sealed_of(meter, epoch).await?;
+            if sealed {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > give_up {
+                return Err(format!("nobody seals {meter} in {epoch}: {journal}"));
+            }
+            self.pause(500..=1_000).await;
+        }
     }
 
     /// A node that has raised the alarm shows no seal, and leads no more.
@@ -327,7 +398,7 @@ impl Client {
         places: &BTreeSet<(String, u64)>,
         share: impl Fn(u64) -> bool,
     ) -> BTreeMap<&'static str, Vec<Value>> {
-        const OF_EPOCHS: [&str; 8] = [
+        const OF_EPOCHS: [&str; 9] = [
             "balancing.journal",
             "balancing.late",
             "balancing.balance",
@@ -336,6 +407,7 @@ impl Client {
             "balancing.isSealed",
             "balancing.statements",
             "audit.requestApproval",
+            "balancing.proof",
         ];
         let mut asked: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
         let root = (ROOT.to_owned(), FIRST_EPOCH + 1);
@@ -351,6 +423,12 @@ impl Client {
                 asked.entry(action).or_default().push(body);
             }
         }
+        let late = [
+            json!({}),
+            json!({"limit": self.rng.within(1..=LATE)}),
+            json!({"epoch": FIRST_EPOCH + 1}),
+        ];
+        asked.entry("balancing.late").or_default().extend(late);
         let assets = (0..).zip(&self.community.assets).filter(|(n, _)| share(*n));
         for (_, asset) in assets {
             let mut ask = |action, body| asked.entry(action).or_default().push(body);
@@ -366,6 +444,8 @@ impl Client {
                 "balancing.latestBalances",
                 json!({"assetId": asset, "n": 3, "before": before}),
             );
+            ask("balancing.statements", json!({"assetId": asset}));
+            ask("balancing.late", json!({"assetId": asset}));
             ask("contract.list", json!({"assetId": asset}));
             ask("contract.list", json!({"partnerId": asset, "status": "active"}));
             ask("contract.list", json!({"assetId": asset, "status": "suspended"}));
@@ -432,8 +512,39 @@ impl Client {
                     body,
                 }));
             }
+            let seals = shown
+                .asked
+                .iter()
+                .flat_map(|asked| asked.body.as_array().into_iter().flatten());
+            let tokens = seals.filter_map(|seal| seal["seal"].as_str());
+            if let Some(token) = tokens.last().map(str::to_owned) {
+                self.decode(node, &token).await?;
+            }
             self.history.lock().shown.insert(node, shown);
         }
+        Ok(())
+    }
+
+    /// Any node knows a token for one of the cluster's nodes', and one that was changed for none.
+    async fn decode(&mut self, signer: u64, token: &str) -> Result<(), String> {
+        const ACTION: &str = "balancing.decodeSeal";
+        let Some((signed, signature)) = token.rsplit_once('.') else {
+            return Err(format!("n{signer}'s token {token} is no JWT"));
+        };
+        let first = if signature.starts_with('A') { 'B' } else { 'A' };
+        let changed = format!("{signed}.{first}{}", signature.get(1..).unwrap_or_default());
+        for (token, by) in [(token, json!(signer)), (&*changed, Value::Null)] {
+            let healthy = self.healthy();
+            let node = *self.rng.pick(&healthy);
+            let said = self
+                .insist(node, ACTION, &json!({"seal": token}), None)
+                .await?
+                .body;
+            if (&said["node"], &said["verified"]) != (&by, &json!(!by.is_null())) {
+                return Err(format!("n{node} says of {token}, which n{signer} signed: {said}"));
+            }
+        }
+        self.history.lock().count("tokens read by another node");
         Ok(())
     }
 }

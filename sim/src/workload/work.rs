@@ -237,8 +237,26 @@ impl Client {
 /// The parameters of a settlement.
 pub(super) fn settlement(rng: &mut Rng, s: &Reported) -> Value {
     json!({
-        "meterId": s.meter, "epoch": s.epoch, "consumption": s.consumption, "label": s.label, "co2eq": co2(rng),
+        "meterId": s.meter, "epoch": s.epoch, "consumption": written(s.consumption, &s.label), "label": s.label, "co2eq": co2(rng),
     })
+}
+
+/// An amount as a client writes it: now and then with a fraction that is rounded to it, halves away from zero.
+fn written(amount: i64, label: &str) -> Value {
+    // No chance is drawn for it: it must not change what else a seed does.
+    let fraction = match label
+        .bytes()
+        .fold(7u64, |sum, byte| sum.wrapping_mul(31) + u64::from(byte))
+        % 24
+    {
+        0 => 0.4,
+        1 => -0.4,
+        2 if amount != 0 => -0.5 * if amount > 0 { 1.0 } else { -1.0 },
+        _ => return json!(amount),
+    };
+    #[expect(clippy::cast_precision_loss, reason = "at most 2^40, whose halves are exact")]
+    let exact = amount as f64;
+    json!(exact + fraction)
 }
 
 /// Watt-hours. Mostly little ones, which divide badly, so that rounding shows; now and then as many as there may be.
@@ -311,4 +329,22 @@ pub(super) async fn read(
         watermark,
         sealed: statements.into_iter().take(covered).collect(),
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_with_a_fraction_is_rounded_to_what_is_meant() {
+        let mut halves = 0;
+        for n in 0..500 {
+            for amount in [0, 1, -1, 2, -7, 1 << 40, -(1 << 40)] {
+                let text = written(amount, &format!("c1-{n}")).to_string();
+                halves += usize::from(text.ends_with(".5"));
+                assert_eq!(ledger::units::round_decimal(&text), Ok(amount), "{text}");
+            }
+        }
+        assert!(halves > 20, "{halves}");
+    }
 }

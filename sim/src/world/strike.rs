@@ -103,6 +103,14 @@ impl World {
         }
     }
 
+    /// See [`Fault::StallFollowers`].
+    pub(super) fn stall_followers(&mut self, ms: u64) {
+        let Some(leader) = (self.leader)() else { return };
+        self.tell(format!("n{leader} leads"));
+        let followers = self.nodes.iter_mut().filter(|host| host.id() != leader);
+        followers.for_each(|host| host.pause(ms));
+    }
+
     /// See [`Fault::BlinkLeader`]. Nothing of it is left when the faults are over.
     pub(super) fn blink_leader(&mut self, down_ms: u64) {
         let Some(leader) = (self.leader)() else { return };

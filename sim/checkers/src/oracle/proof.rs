@@ -158,7 +158,7 @@ fn climb(leaf: &Hash, index: u64, count: u64, hashes: &[Hash]) -> Option<Hash> {
 }
 
 /// The digest of a seal's content, from its JSON.
-fn seal_digest(seal: &Value) -> Option<Hash> {
+pub(crate) fn seal_digest(seal: &Value) -> Option<Hash> {
     let number = |name: &str| seal[name].as_i64().map(i128::from);
     let mut out = Bytes::default();
     out.raw(&hash::<32>(&seal["cluster"])?)

@@ -35,6 +35,10 @@ const LINES: [&str; 15] = [
 ];
 
 fn book() -> Book {
+    book_of(&cluster())
+}
+
+fn cluster() -> Cluster {
     let mut cluster = Cluster::new();
     for line in LINES {
         let outcome = cluster.act(script::parse(line).expect("an action"));
@@ -48,6 +52,10 @@ fn book() -> Book {
         rule: None,
         metadata: metadata.into(),
     });
+    cluster
+}
+
+fn book_of(cluster: &Cluster) -> Book {
     let log: BTreeMap<u64, Payload> = cluster
         .log
         .iter()
@@ -265,6 +273,11 @@ fn asked(book: &Book) -> Vec<Asked> {
         ("balancing.late", at("seller1", 1337), json!([])),
         ("balancing.late", at("buyer1", 1337), json!([])),
         ("balancing.late", at("tardy1", 1339), json!([late])),
+        ("balancing.late", json!({}), json!([late])),
+        ("balancing.late", of("tardy1"), json!([late])),
+        ("balancing.late", json!({"epoch": 1339, "limit": 1}), json!([late])),
+        ("balancing.late", json!({"limit": 0}), json!([])),
+        ("balancing.late", json!({"epoch": 1337}), json!([])),
         ("contract.list", json!({}), json!([ppa0, ppa1])),
         ("contract.list", json!({"status": "active"}), json!([ppa1])),
         (
@@ -276,6 +289,16 @@ fn asked(book: &Book) -> Vec<Asked> {
         ("contract.list", json!({"assetId": "buyer1"}), json!([])),
         ("balancing.statements", at("seller1", 1337), json!(marked)),
         ("balancing.statements", at("buyer1", 1337), loose),
+        (
+            "balancing.statements",
+            of("seller1"),
+            marked.iter().rev().cloned().collect(),
+        ),
+        (
+            "balancing.proof",
+            at("buyer1", 1337),
+            json!({"error": {"code": "not_sealed"}}),
+        ),
         (
             "balancing.peers",
             of("seller1"),
@@ -447,6 +470,31 @@ fn journals_and_contracts_are_the_books() {
     let mut twice = journal.clone();
     twice["statements"][4]["id"] = journal["statements"][0]["id"].clone();
     assert_eq!(complaints(&book, shown(&twice, &open, all)).len(), 1);
+}
+
+#[test]
+fn without_a_version_the_newest_is_proved() {
+    let cluster = cluster();
+    let book = book_of(&cluster);
+    let complaints = |version| {
+        let epoch = ledger::Epoch::new(1337).expect("an epoch");
+        let proof = cluster
+            .ledger
+            .proof(&"seller1".try_into().expect("a name"), epoch, version);
+        let asked = Asked {
+            action: "balancing.proof".to_owned(),
+            params: json!({"assetId": "seller1", "epoch": 1337}),
+            body: serde_json::to_value(proof.expect("a proof")).expect("JSON"),
+        };
+        let shown = Shown {
+            asked: vec![asked],
+            ..Shown::default()
+        };
+        complaints(&book, with_contracts(shown)).len()
+    };
+    assert_eq!(complaints(None), 0);
+    assert_eq!(complaints(Some(1)), 0);
+    assert_eq!(complaints(Some(0)), 1);
 }
 
 #[test]

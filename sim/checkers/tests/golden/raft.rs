@@ -318,7 +318,10 @@ fn what_is_committed_stays() {
         after(|raft| raft.record(1, &Record::Truncate(None))),
         ["state machine safety"]
     );
-    let another = |raft: &mut Raft| raft.record(3, &Record::Committed(id(1, 2, 1)));
+    let another = |raft: &mut Raft| {
+        raft.record(3, &command(id(1, 1, 1), "a"));
+        raft.record(3, &Record::Committed(id(1, 2, 1)));
+    };
     assert_eq!(after(another), ["state machine safety"]);
     let uncommitted = |raft: &mut Raft| {
         raft.record(1, &command(id(1, 1, 2), "b"));
@@ -336,6 +339,29 @@ fn what_is_committed_stays() {
         others_have_it(raft);
     };
     assert_eq!(after(but_it_knew), ["state machine safety"]);
+}
+
+#[test]
+fn what_a_node_holds_for_committed_is_on_its_disk_before_it_says_so() {
+    let early = |raft: &mut Raft| raft.record(3, &Record::Committed(id(1, 1, 1)));
+    assert_eq!(after(early), ["state machine safety"]);
+    let checkpoint = |purged| Record::Checkpoint {
+        vote: None,
+        purged,
+        committed: Some(id(1, 1, 1)),
+    };
+    let early = |raft: &mut Raft| raft.record(3, &checkpoint(None));
+    assert_eq!(after(early), ["state machine safety"]);
+    let covered = |raft: &mut Raft| {
+        raft.snapshot(3, 1);
+        raft.record(3, &checkpoint(Some(id(1, 1, 1))));
+    };
+    assert_eq!(after(covered), NONE);
+    let there = |raft: &mut Raft| {
+        raft.record(3, &command(id(1, 1, 1), "a"));
+        raft.record(3, &Record::Committed(id(1, 1, 1)));
+    };
+    assert_eq!(after(there), NONE);
 }
 
 #[test]

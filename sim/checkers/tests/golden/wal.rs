@@ -258,14 +258,21 @@ fn every_flipped_bit_ends_the_log_there() {
     );
 }
 
+/// A snapshot's own words: up to entry 42 of term 3 under n1; by entry 300 of term 2 under n2 n1 and n2 vote and n1 is there; no files.
+fn meta() -> Vec<u8> {
+    let membership = [&[1, 2, 1, 2], &[1, 1][..], b"\x01a"].concat();
+    [&[1, 3, 1, 42], &[1, 2, 2, 0xac, 2][..], &membership, &[0]].concat()
+}
+
 fn snapshot(body: &[u8]) -> Vec<u8> {
     let mut file = b"GRIDSNP\x02".to_vec();
     file.extend([7; 40]);
-    file.extend(3_u32.to_be_bytes());
+    let meta = meta();
+    file.extend((meta.len() as u32).to_be_bytes());
     file.extend((body.len() as u64).to_be_bytes());
     file.extend(crc32c(body).to_be_bytes());
     file.extend([0; 4]);
-    file.extend(b"met");
+    file.extend(meta);
     file.extend(body);
     file
 }
@@ -282,6 +289,10 @@ fn snapshots_are_whole_or_absent() {
         wal::snapshot(&disk, 42).map(|snapshot| (snapshot.index, snapshot.body.to_vec()))
     };
     assert_eq!(read(&file), Some((42, body.to_vec())));
+    let disk = Files::default();
+    disk.put("snapshot/00000000000000000042.snap", &file);
+    let members = wal::snapshot(&disk, 42).map(|snapshot| snapshot.membership);
+    assert_eq!(members, Some(Some((Some(300), vec![[1, 2].into()]))));
     assert_eq!(read(&file[..file.len() - 1]), None);
     assert_eq!(read(&file[..20]), None);
     for at in [0, 60, 64, file.len() - 1] {
@@ -351,18 +362,26 @@ fn what_the_newest_snapshot_names_stays() {
         }
         disk
     };
-    let names = b"-sealed-1.parquet-sealed-2.parquet";
+    let [first, second] = [archived(1), archived(2)];
+    let names = format!("-{first}-{second}");
     let mut upkeep = Upkeep::default();
     let mut look = |disk: Files| upkeep.look(7, &disk);
-    let whole = ["sealed-1.parquet", "sealed-2.parquet", "x.parquet"];
-    assert_eq!(look(disk(3, names, &whole)), None);
+    let whole = [&first[..], &second[..], "x.parquet"];
+    assert_eq!(look(disk(3, names.as_bytes(), &whole)), None);
     // What it does not name may go.
-    assert_eq!(look(disk(3, names, &whole[..2])), None);
-    let told = look(disk(3, names, &whole[..1])).expect("a file is gone");
-    assert!(told.contains("n7 has no sealed-2.parquet"), "{told}");
+    assert_eq!(look(disk(3, names.as_bytes(), &whole[..2])), None);
+    let told = look(disk(3, names.as_bytes(), &whole[..1])).expect("a file is gone");
+    assert!(told.contains(&format!("n7 has no {second}")), "{told}");
+    // Nor need it ever have been seen.
+    assert!(look(disk(5, names.as_bytes(), &[])).is_some());
     // And what only an older one named.
-    assert_eq!(look(disk(4, b"sealed-1.parquet", &whole[..1])), None);
+    assert_eq!(look(disk(6, first.as_bytes(), &whole[..1])), None);
     assert_eq!(look(Files::default()), None);
+}
+
+/// What a file of the archive is called.
+fn archived(number: u64) -> String {
+    format!("{number:013}-seals-{number:016x}.parquet")
 }
 
 /// A segment with these entries.
@@ -377,7 +396,7 @@ fn segment(disk: &Files, number: u64, first_seq: u64, bodies: &[Vec<u8>]) {
 fn a_node_at_rest_keeps_nothing_that_it_does_not_need() {
     let entry = |index: u64| [&[3], &log_id(index)[..], &[0]].concat();
     let purge = |index: u64| [&[6], &log_id(index)[..]].concat();
-    let complaints = |covered: u64, purges: &[u64], keep: u64, files: &[&str]| {
+    let complaints = |covered: u64, purges: &[u64], keep: u64, files: &[u64]| {
         let disk = Files::default();
         segment(&disk, 1, 1, &[entry(1), entry(2)]);
         segment(&disk, 2, 3, &[entry(3), entry(4)]);
@@ -386,16 +405,16 @@ fn a_node_at_rest_keeps_nothing_that_it_does_not_need() {
         segment(&disk, 3, 5, &last);
         disk.put(
             &format!("snapshot/{covered:020}.snap"),
-            &snapshot(b"refers to sealed-1.parquet"),
+            &snapshot(format!("refers to {}", archived(1)).as_bytes()),
         );
         for file in files {
-            disk.put(&format!("archive/{file}"), &[1]);
+            disk.put(&format!("archive/{}", archived(*file)), &[1]);
         }
         let shown = disk.list("archive");
-        let needed = BTreeSet::from(["sealed-2.parquet".to_owned()]);
+        let needed = BTreeSet::from([archived(2)]);
         upkeep::at_rest(7, &disk, keep, &shown, &needed)
     };
-    let needed = ["sealed-1.parquet", "sealed-2.parquet"];
+    let needed = [1, 2];
     assert_eq!(complaints(3, &[1, 3], 0, &needed), [""; 0]);
     assert_eq!(complaints(4, &[1, 3], 1, &needed), [""; 0]);
     assert_eq!(complaints(4, &[], 5, &needed), [""; 0]);
@@ -406,12 +425,12 @@ fn a_node_at_rest_keeps_nothing_that_it_does_not_need() {
     );
     one(complaints(4, &[], 4, &needed), "dropped its log up to None only");
     one(complaints(4, &[4], 0, &needed), "segments [1, 2]");
-    let more = ["sealed-0.parquet", "sealed-2.parquet", "sealed-3.parquet"];
+    let more = [0, 2, 3];
     one(
         complaints(3, &[3], 0, &more),
-        "keeps sealed-0.parquet and 1 more files",
+        &format!("keeps {} and 1 more files", archived(0)),
     );
-    one(complaints(3, &[3], 0, &[]), "has no sealed-2.parquet");
+    one(complaints(3, &[3], 0, &[]), &format!("has no {}", archived(2)));
     // The last one is written to, even if nothing in it is needed any more.
     let disk = Files::default();
     segment(&disk, 2, 3, &[entry(3), entry(4)]);

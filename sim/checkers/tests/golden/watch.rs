@@ -58,10 +58,13 @@ fn snapshot(body_bytes: usize) -> Vec<u8> {
     let body = b"what a machine gave";
     let mut file = b"GRIDSNP\x02".to_vec();
     file.extend([7; 40]);
-    file.extend(0_u32.to_be_bytes());
+    // No last entry; n1, n2 and n3 vote by the first one; no files.
+    let meta = [0, 1, 1, 1, 0, 1, 3, 1, 2, 3, 0, 0];
+    file.extend((meta.len() as u32).to_be_bytes());
     file.extend((body.len() as u64).to_be_bytes());
     file.extend(crc32c::crc32c(body).to_be_bytes());
     file.extend([0; 4]);
+    file.extend(meta);
     file.extend(&body[..body_bytes]);
     file
 }
