@@ -27,7 +27,7 @@ impl Archive {
     }
 
     /// Archives everything that should leave memory and can.
-    async fn archive_all(&self, ready_at: &watch::Receiver<Option<u64>>) -> io::Result<()> {
+    pub(super) async fn archive_all(&self, ready_at: &watch::Receiver<Option<u64>>) -> io::Result<()> {
         while let Some((epoch, pace)) = self.next(ready_at) {
             self.archive(epoch, pace).await?;
         }

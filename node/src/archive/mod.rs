@@ -47,8 +47,10 @@ pub(crate) struct Archive {
     applying: AtomicBool,
     /// Something may have become fit to leave.
     due: Notify,
-    /// The newest epoch in memory when entries were last applied: a newer one makes others old.
+    /// The newest epoch that was ever in memory when entries had been applied: a newer one makes others old.
     newest: Mutex<Option<Epoch>>,
+    /// Epochs came back for the entries at hand, which may leave them as they were.
+    thawed: AtomicBool,
     /// The archivist moves out what can go, so that there will be room.
     at_work: AtomicBool,
     /// There is no room for more entries before something has gone. Only while the archivist is at work; whoever changes
@@ -109,6 +111,7 @@ impl Archive {
             applying: AtomicBool::new(false),
             due: Notify::new(),
             newest: Mutex::default(),
+            thawed: AtomicBool::new(false),
             at_work: AtomicBool::new(false),
             full: watch::Sender::new(false),
             leaving: Mutex::default(),
@@ -151,9 +154,14 @@ impl Archive {
     pub(crate) fn applied(&self, ledger: &mut Ledger, certified: bool) {
         self.applying.store(false, Ordering::Release);
         self.leave(ledger);
-        let newest = ledger.newest_epoch();
-        let aged = std::mem::replace(&mut *self.newest.lock(), newest) < newest;
-        if certified || aged {
+        let thawed = self.thawed.swap(false, Ordering::AcqRel);
+        let aged = {
+            let (mut known, newest) = (self.newest.lock(), ledger.newest_epoch());
+            let aged = *known < newest;
+            *known = newest.max(*known);
+            aged
+        };
+        if certified || aged || thawed {
             self.due.notify_one();
             self.measure(ledger);
         }
@@ -237,6 +245,7 @@ impl Archive {
             drop(frozen);
             if thawed {
                 self.thaws.fetch_add(1, Ordering::Relaxed);
+                self.thawed.store(true, Ordering::Release);
                 tracing::debug!(%epoch, "thawed");
                 let ledger = self.ledger.read();
                 self.feed(Fed::Thawed {

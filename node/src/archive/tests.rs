@@ -416,6 +416,28 @@ async fn an_epoch_is_archived_when_a_newer_one_begins_though_nothing_is_sealed()
 }
 
 #[tokio::test]
+async fn an_epoch_that_came_back_for_nothing_leaves_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(directory.path().join("archive")).expect("a directory");
+    let (_ready_at, ready) = watch::channel(Some(0));
+    let (archive, _feed) = archive_of(story().ledger, directory.path());
+    let is_due = || {
+        archive.applied(&mut archive.ledger.write(), false);
+        archive.due.notified().now_or_never().is_some()
+    };
+    assert!(is_due(), "the first look");
+    archive.archive_all(&ready).await.expect("a disk");
+    assert_eq!(archive.status().epochs, 2);
+    assert!(!is_due());
+    archive.thaw([epoch(7)].into()).await.expect("a disk");
+    assert_eq!(archive.status().epochs, 1);
+    assert!(is_due());
+    archive.archive_all(&ready).await.expect("a disk");
+    assert_eq!(archive.status().epochs, 2);
+    assert!(!is_due());
+}
+
+#[tokio::test]
 async fn entries_wait_until_enough_has_left_memory() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::create_dir(directory.path().join("archive")).expect("a directory");
