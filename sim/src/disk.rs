@@ -19,7 +19,8 @@ mod names;
 mod pages;
 mod platter;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -90,10 +91,41 @@ struct Core {
     failed_mount: Option<u64>,
     /// A fault was felt since the last mount.
     felt: bool,
+    /// Files that a fault took away, and that are not there again.
+    lost: BTreeSet<String>,
     syncs: u64,
     synced_bytes: u64,
     /// Changes with what is on the platter.
     durable_version: u64,
+}
+
+/// What becomes of a file, on the platter and in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// A bit of this byte flips.
+    Flip {
+        /// Which byte.
+        at: u64,
+        /// Which bit.
+        bit: u8,
+    },
+    /// All from this byte on is gone.
+    Cut {
+        /// Which byte.
+        at: u64,
+    },
+    /// All of it is gone, and its name.
+    Lose,
+}
+
+impl fmt::Display for Harm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Harm::Flip { at, bit } => write!(f, "bit {bit} of byte {at} flips"),
+            Harm::Cut { at } => write!(f, "only {at} bytes are left"),
+            Harm::Lose => f.write_str("it is gone"),
+        }
+    }
 }
 
 /// Which sync is to fail.
@@ -127,6 +159,7 @@ impl SimDisk {
             fail_next_sync: None,
             failed_mount: None,
             felt: false,
+            lost: BTreeSet::new(),
             syncs: 0,
             synced_bytes: 0,
             durable_version: 0,
@@ -177,6 +210,7 @@ impl SimDisk {
         core.mounts += 1;
         core.locked = false;
         core.files.clear();
+        core.lost.clear();
         core.dirs = BTreeMap::from([(String::new(), Names::default())]);
     }
 
@@ -191,6 +225,7 @@ impl SimDisk {
         core.locked = false;
         core.dirs = dirs;
         core.files = files;
+        core.lost.clear();
         core.next_file = next_file;
         for file in core.files.values_mut() {
             file.handles = 0;
@@ -235,7 +270,8 @@ impl SimDisk {
         core.failed_mount == Some(core.mounts)
     }
 
-    /// Whether the last process that used it was refused anything by a fault: a sync, or room.
+    /// Whether the last process that used it was refused anything by a fault, a sync or room, or came upon what was
+    /// [harmed](SimDisk::harm).
     pub fn was_felt(&self) -> bool {
         self.0.lock().felt
     }
@@ -250,11 +286,52 @@ impl SimDisk {
         self.damage(path, offset, |file| file.spoil(offset))
     }
 
+    /// Does this to a file on the platter; whoever comes upon it from here on has felt a fault. False if there is no such byte.
+    pub fn harm(&self, path: &str, harm: Harm) -> bool {
+        let (Harm::Flip { at, .. } | Harm::Cut { at }) = harm else {
+            return self.lose(path);
+        };
+        self.damage(path, at, |file| {
+            match harm {
+                Harm::Flip { bit, .. } => file.rot(at, bit),
+                _ => file.lose_end(at),
+            }
+            file.harmed = true;
+        })
+    }
+
+    fn lose(&self, path: &str) -> bool {
+        let core = &mut *self.0.lock();
+        let (dir, name) = split(path);
+        if core.find(path).is_none() {
+            return false;
+        }
+        if let Some(names) = core.dirs.get_mut(dir) {
+            names.lose(name);
+        }
+        core.lost.insert(path.to_owned());
+        core.durable_version += 1;
+        core.forget_unnamed();
+        true
+    }
+
+    /// What a file is, if that is the same to a process and after a power cut, whatever is lost by it.
+    pub fn settled(&self, path: &str) -> Option<Bytes> {
+        let core = self.0.lock();
+        let (dir, name) = split(path);
+        let id = core.find(path)?;
+        let durable = core.dirs.get(dir)?.durable().get(name).copied();
+        let file = core.files.get(&id).filter(|file| file.is_synced())?;
+        let len = usize::try_from(file.len()).ok()?;
+        (durable == Some(id)).then(|| file.durable().read(0, len).into())
+    }
+
     fn damage(&self, path: &str, offset: u64, how: impl FnOnce(&mut File)) -> bool {
         let mut core = self.0.lock();
         match core.find(path).and_then(|id| core.files.get_mut(&id)) {
             Some(file) if offset < file.len() => {
                 how(file);
+                core.durable_version += 1;
                 true
             }
             _ => false,
@@ -323,8 +400,7 @@ impl Core {
     }
 
     fn forget_unnamed(&mut self) {
-        let named: std::collections::BTreeSet<FileId> =
-            self.dirs.values().flat_map(Names::referenced).collect();
+        let named: BTreeSet<FileId> = self.dirs.values().flat_map(Names::referenced).collect();
         self.files
             .retain(|id, file| file.handles > 0 || named.contains(id));
     }
@@ -444,7 +520,10 @@ impl Disk for Mount {
             let id = self.with(|core| {
                 let id = match core.find(path) {
                     Some(id) => id,
-                    None if !create => return Err(not_found(path)),
+                    None if !create => {
+                        core.felt |= core.lost.contains(path);
+                        return Err(not_found(path));
+                    }
                     None => {
                         core.reserve(0)?;
                         let id = core.next_file;
@@ -491,6 +570,7 @@ impl Disk for Mount {
                     core.dir(to_dir)?.link(to_name, id);
                     core.dir(from_dir)?.unlink(from_name);
                 }
+                core.lost.remove(to);
                 trace::record(format_args!("disk rename {from} {to}"));
                 Ok(())
             })
@@ -571,9 +651,14 @@ impl DiskFile for OpenFile {
             if ms > 0 {
                 tokio::time::sleep(Duration::from_millis(ms)).await;
             }
-            self.with(|file| match file.read(offset, len) {
-                Some(bytes) => Ok(bytes.into()),
-                None => Err(io_error(&format!("{} can't be read at {offset}", self.path))),
+            self.mount.with(|core| {
+                let file = core.file(self.id)?;
+                let (bytes, harmed) = (file.read(offset, len), file.harmed);
+                core.felt |= harmed;
+                match bytes {
+                    Some(bytes) => Ok(bytes.into()),
+                    None => Err(io_error(&format!("{} can't be read at {offset}", self.path))),
+                }
             })
         })
     }

@@ -70,6 +70,10 @@ pub enum Fault {
     Latent(u64),
     /// From here on some writes land in the wrong place of their file.
     Misdirect(u64),
+    /// A finished file of a node's archive gets a flipped bit, is cut short, or is gone; one that two others have whole, if
+    /// there is any. It must be fetched again. Such a node is excused from nothing, unless it halts for want of a file that no
+    /// one has any more.
+    DamageArchive(u64),
     /// A process is killed, and its disk replaced by an empty one.
     EmptyDisk(u64),
     /// A process is killed, and its disk replaced by a copy of another node's.
@@ -173,6 +177,7 @@ impl fmt::Display for Fault {
             Fault::Rot(node) => write!(f, "a bit flips on the disk of n{node}"),
             Fault::Latent(node) => write!(f, "a sector on the disk of n{node} can't be read any more"),
             Fault::Misdirect(node) => write!(f, "the disk of n{node} writes to wrong places"),
+            Fault::DamageArchive(node) => write!(f, "a file of the archive of n{node} is damaged"),
             Fault::EmptyDisk(node) => write!(f, "n{node} is killed and gets an empty disk"),
             Fault::WrongDisk(node, other) => {
                 write!(f, "n{node} is killed and gets a copy of n{other}'s disk")
@@ -429,6 +434,16 @@ impl Plan {
         damaged.collect()
     }
 
+    /// Nodes that may never come back: the [`Plan::damaged`], and those that halt because something in their archive is damaged
+    /// that no one has any more. Of these everything is asked, unless it comes to that.
+    pub fn at_risk(&self) -> BTreeSet<u64> {
+        let archives = self.steps.iter().filter_map(|(_, fault)| match fault {
+            Fault::DamageArchive(node) => Some(*node),
+            _ => None,
+        });
+        archives.chain(self.damaged()).collect()
+    }
+
     /// Puts the steps in order, and adds what makes everything well at the end; again and again does no harm.
     pub fn finish(&mut self, nodes: u64) {
         let end_ms = self.quiet_from_ms;
@@ -441,12 +456,15 @@ impl Plan {
                 Fault::SlowDisk(node, false),
                 Fault::NewerBuild(node, false),
             ]);
-            // A key that came after the process had begun is not in use.
+            // A key that came after the process had begun is not in use; a file that it had read before is not read again.
             let last = self.steps.iter().rev().find(|(_, fault)| match fault {
-                Fault::RotateKey(of) | Fault::Restart(of) | Fault::Crash { node: of, .. } => *of == node,
+                Fault::RotateKey(of)
+                | Fault::DamageArchive(of)
+                | Fault::Restart(of)
+                | Fault::Crash { node: of, .. } => *of == node,
                 _ => false,
             });
-            if matches!(last, Some((_, Fault::RotateKey(_)))) {
+            if matches!(last, Some((_, Fault::RotateKey(_) | Fault::DamageArchive(_)))) {
                 well.push(Fault::Restart(node));
             }
             well.push(Fault::Start(node));

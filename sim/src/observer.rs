@@ -4,9 +4,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use checkers::Violation;
+use checkers::archive;
 use checkers::failstop::{self, Damaged, FailStop};
 use checkers::forgotten::Forgotten;
 use checkers::history::History;
+use checkers::oracle::digest::Hash;
 use checkers::progress::{self, Leading, Pace};
 use checkers::recovery::View;
 use checkers::upkeep::{self, Upkeep};
@@ -60,6 +62,8 @@ pub struct Observer {
     stops: usize,
     /// What the nodes' archives had at the last look.
     archives: BTreeMap<u64, ArchiveStatus>,
+    /// Damages to archives that were looked at.
+    marred: usize,
 }
 
 impl Observer {
@@ -84,12 +88,22 @@ impl Observer {
             unsettled_ms: None,
             stops: 0,
             archives: BTreeMap::new(),
+            marred: 0,
         }
     }
 
     /// Looks at everything that may have changed.
     pub fn look(&mut self, world: &World) {
         let now = world.now_ms();
+        for marred in &world.marred()[self.marred..] {
+            let (node, name) = (marred.node, marred.name.as_str());
+            self.watch.was_durable(node, name, marred.content.clone());
+            // A copy of its disk lacks the file as well.
+            for of in self.excused.iter().chain([&node]) {
+                self.upkeep.taken(*of, name);
+            }
+        }
+        self.marred = world.marred().len();
         let disks = world.nodes().iter().map(|host| {
             (
                 host.id(),
@@ -100,6 +114,12 @@ impl Observer {
         self.watch.look_at_disks(now, disks);
         for stop in &world.stops()[self.stops..] {
             let node = stop.node;
+            if let Some(name) = archive::wanting(&stop.why)
+                && self.is_nowhere(world, node, name)
+            {
+                self.roster.lock().halted.insert(node);
+                self.watch.halted(node);
+            }
             if stop.why.starts_with(SPINS) {
                 let what = format!("n{node} {}", stop.why);
                 self.watch.complain(stop.at_ms, "liveness", Some(what));
@@ -189,14 +209,19 @@ impl Observer {
     pub fn look_at_rest(&mut self, world: &World, keep_entries: u64, policy: &FreezePolicy) {
         let now = world.now_ms();
         let members = self.roster.lock().members.clone();
-        let is_well = |node: &u64| !self.excused.contains(node) && !self.wrong.contains(node);
+        let halted = self.roster.lock().halted.clone();
+        let is_well =
+            |node: &u64| !self.excused.contains(node) && !self.wrong.contains(node) && !halted.contains(node);
         let well: BTreeSet<u64> = members.into_iter().filter(is_well).collect();
         for host in world.nodes().iter().filter(|host| well.contains(&host.id())) {
             let Some(gateway) = self.seen.lock().gateway(host.id()).cloned() else {
                 continue;
             };
             let ledger = gateway.ledger().read();
-            let needed = ledger.files().map(|file| file.name.clone()).collect();
+            let noted: BTreeMap<String, Hash> = ledger
+                .files()
+                .map(|file| (file.name.clone(), file.digest.0))
+                .collect();
             let stays = ledger.freezable(policy);
             drop(ledger);
             if let Some(epoch) = stays {
@@ -206,6 +231,10 @@ impl Observer {
                 );
                 self.watch.complain(now, "upkeep", Some(what));
             }
+            for what in archive::at_rest(host.id(), host.disk(), &noted) {
+                self.watch.complain(now, "archive", Some(what));
+            }
+            let needed = noted.into_keys().collect();
             let files = host.disk().files();
             let archived = files.iter().filter_map(|(path, _)| path.strip_prefix("archive/"));
             let shown: Vec<String> = archived.map(str::to_owned).collect();
@@ -213,6 +242,20 @@ impl Observer {
                 self.watch.complain(now, "upkeep", Some(what));
             }
         }
+    }
+
+    /// Whether a file of a node's archive was damaged that no other has as it was: it can't be mended.
+    fn is_nowhere(&self, world: &World, node: u64, name: &str) -> bool {
+        let damage = world
+            .marred()
+            .iter()
+            .find(|marred| (marred.node, &*marred.name) == (node, name));
+        let Some(damage) = damage else { return false };
+        let path = format!("archive/{name}");
+        let left = self.roster.lock().left.clone();
+        let gives = |id: u64| id != node && !self.excused.contains(&id) && !left.contains(&id);
+        let mut others = world.nodes().iter().filter(|host| gives(host.id()));
+        !others.any(|host| host.disk().settled(&path).as_ref() == Some(&damage.content))
     }
 
     /// Counts what an archive did since the last look.
@@ -223,6 +266,7 @@ impl Observer {
             ("an archived epoch read", now.loads, before.loads),
             ("an archived epoch thawed", now.thaws, before.thaws),
             ("entries waited for the archive", now.waits, before.waits),
+            ("a damaged archive file fetched again", now.mended, before.mended),
         ] {
             self.watch.count(state, now.saturating_sub(before));
         }

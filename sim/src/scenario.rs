@@ -94,7 +94,7 @@ impl Options {
         };
         let corrupt = (node, Falsify { from, what });
         // A second node that can't sign would be more than a quorum does without.
-        let alone = nodes >= 3 && Plan::draw(seed, nodes, faults_ms).damaged().is_empty();
+        let alone = nodes >= 3 && Plan::draw(seed, nodes, faults_ms).at_risk().is_empty();
         Options {
             nodes,
             faults_ms,
@@ -146,7 +146,8 @@ pub fn run(options: &Options) -> io::Result<Report> {
     let idle = plan.steps.iter().all(still) && Rng::fork(seed, "idle").chance(PerMillion::percent(20));
     // With one node off the others are a majority, as long as all founders vote, and nothing else keeps one from working.
     let moves_nobody = |(_, order): &(u64, Fault)| matches!(order, Fault::Snapshot(_) | Fault::Transfer(_));
-    let all_well = excused.is_empty() && plan.orders().iter().all(moves_nobody) && nodes >= 3;
+    let all_well =
+        wrong.is_empty() && plan.at_risk().is_empty() && plan.orders().iter().all(moves_nobody) && nodes >= 3;
     let mut absence = Rng::fork(seed, "absence");
     let mut away = (all_well && absence.chance(PerMillion::percent(25))).then(|| absence.within(1..=nodes));
     roster.lock().away = away;

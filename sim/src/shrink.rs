@@ -337,6 +337,7 @@ fn fits(fault: &mut Fault, nodes: u64, joiners: &BTreeSet<u64>) -> bool {
         | Fault::Rot(node)
         | Fault::Latent(node)
         | Fault::Misdirect(node)
+        | Fault::DamageArchive(node)
         | Fault::EmptyDisk(node)
         | Fault::Restart(node)
         | Fault::NewerBuild(node, _)

@@ -7,6 +7,8 @@ use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use crate::clock::{Time, WallClock};
 use crate::disk::{DiskFaults, Loss};
 use crate::faults::{Fault, Plan};
@@ -43,6 +45,22 @@ pub struct World {
     new_key: Rc<dyn Fn(u64)>,
     story: Vec<(u64, String)>,
     stops: Vec<Stop>,
+    /// Decides which files of archives are damaged, and how.
+    archives: Rng,
+    /// Nodes that are beyond repair, or may come to be.
+    unsound: BTreeSet<u64>,
+    marred: Vec<Marred>,
+}
+
+/// A file of an archive that was whole and was damaged on purpose.
+#[derive(Clone, Debug)]
+pub struct Marred {
+    /// On whose disk.
+    pub node: u64,
+    /// Its name in the archive.
+    pub name: String,
+    /// What was in it.
+    pub content: Bytes,
 }
 
 /// A process that stopped by itself.
@@ -106,6 +124,9 @@ impl World {
             slow: BTreeSet::new(),
             nodes: Vec::new(),
             clients: None,
+            archives: Rng::fork(seed, "damaged archives"),
+            unsound: plan.damaged(),
+            marred: Vec::new(),
             plan: plan.steps.into_iter().peekable(),
             quiet_from_ms: plan.quiet_from_ms,
             leader,
@@ -191,6 +212,11 @@ impl World {
     /// Processes that stopped by themselves, in order.
     pub fn stops(&self) -> &[Stop] {
         &self.stops
+    }
+
+    /// Files of archives that were damaged, in order.
+    pub fn marred(&self) -> &[Marred] {
+        &self.marred
     }
 
     /// How many processes ended when they were asked to.
@@ -365,6 +391,7 @@ impl World {
             {
                 return Ok(());
             }
+            Fault::DamageArchive(id) if self.damageable(*id).is_empty() => return Ok(()),
             Fault::NewerBuild(id, newer) if !self.node(*id).is_some_and(|host| host.set_newer(*newer)) => {
                 return Ok(());
             }

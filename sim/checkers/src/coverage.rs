@@ -16,6 +16,7 @@ pub const STATES: &[&str] = &[
     "a contract skipped: its partner was sealed",
     "a contract skipped: nothing to trade",
     "a corrected seal",
+    "a damaged archive file fetched again",
     "a joint configuration",
     "a key replaced with a signature under way, which is refused",
     "a key was replaced",

@@ -12,6 +12,7 @@
 
 pub mod agreement;
 pub mod answers;
+pub mod archive;
 pub mod attestation;
 pub mod caps;
 pub mod certificates;

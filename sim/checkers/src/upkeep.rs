@@ -18,6 +18,13 @@ pub struct Upkeep {
 }
 
 impl Upkeep {
+    /// A file of a node's archive was taken away on purpose, or may have been.
+    pub fn taken(&mut self, node: u64, name: &str) {
+        if let Some((_, named)) = self.newest.get_mut(&node) {
+            named.retain(|known| known != name);
+        }
+    }
+
     /// Looks at a node's.
     pub fn look(&mut self, node: u64, platter: &dyn Platter) -> Option<String> {
         let covered = wal::snapshots(platter);
@@ -39,6 +46,13 @@ impl Upkeep {
             "n{node} has no {gone} any more, which its newest snapshot, of {index} entries, names"
         ))
     }
+}
+
+/// The files of an archive that the newest snapshot names.
+pub fn of_newest_snapshot(platter: &dyn Platter) -> Vec<String> {
+    let newest = wal::snapshots(platter).last().copied();
+    let snapshot = newest.and_then(|newest| wal::snapshot(platter, newest));
+    snapshot.map_or_else(Vec::new, |snapshot| named(&snapshot.body))
 }
 
 /// The files of the archive that a snapshot names: an epoch of 13 digits, what is in it, and 16 digits of its digest.

@@ -39,6 +39,8 @@ pub struct Watch {
     excused: BTreeSet<u64>,
     /// Nodes whose ledgers compute wrongly.
     wrong: BTreeSet<u64>,
+    /// Nodes that can't go on, as they should not.
+    halted: BTreeSet<u64>,
     disks: BTreeMap<u64, Disk>,
     raft: Raft,
     attestations: Attestations,
@@ -133,6 +135,17 @@ impl Watch {
         self.raft.committed_to()
     }
 
+    /// What was durable in a node's archive, under this name, before it was damaged on purpose. A snapshot may refer to it all the
+    /// same: the node is to fetch it again.
+    pub fn was_durable(&mut self, node: u64, name: &str, content: Bytes) {
+        self.files.insert((node, name.to_owned()), content);
+    }
+
+    /// A node needs what is damaged and what no one else has: it halts, rather than serve it, and is not asked to get well.
+    pub fn halted(&mut self, node: u64) {
+        self.halted.insert(node);
+    }
+
     /// What is durable on the disks now; the version tells whether one may have changed since the last look.
     pub fn look_at_disks<'a>(
         &mut self,
@@ -217,7 +230,11 @@ impl Watch {
         let counting = nodes.map(|nodes| {
             nodes
                 .iter()
-                .filter(|(node, _)| !self.excused.contains(node) && !self.wrong.contains(node))
+                .filter(|(node, _)| {
+                    ![&self.excused, &self.wrong, &self.halted]
+                        .iter()
+                        .any(|of| of.contains(node))
+                })
                 .map(|(node, view)| (*node, view.clone()))
                 .collect()
         });

@@ -78,6 +78,8 @@ pub(super) struct File {
     unreadable: BTreeSet<u64>,
     /// Open handles.
     pub(super) handles: usize,
+    /// A fault made it another than was written, and whoever reads it has felt that.
+    pub(super) harmed: bool,
 }
 
 impl File {
@@ -163,6 +165,17 @@ impl File {
     pub(super) fn rot(&mut self, offset: u64, bit: u8) {
         self.durable.flip(offset, bit);
         self.live.flip(offset, bit);
+    }
+
+    /// Cuts off the end, on the platter and in the cache.
+    pub(super) fn lose_end(&mut self, len: u64) {
+        self.durable.set_len(len);
+        self.live.set_len(len);
+    }
+
+    /// Whether all changes are on the platter.
+    pub(super) fn is_synced(&self) -> bool {
+        self.pending.is_empty()
     }
 
     /// Makes the page around this byte unreadable until it is overwritten.

@@ -79,6 +79,12 @@ impl Names {
         });
     }
 
+    /// A name is gone, on the platter and in the cache, without anyone having asked for it.
+    pub(super) fn lose(&mut self, name: &str) {
+        self.live.remove(name);
+        self.durable.remove(name);
+    }
+
     fn change(&mut self, change: Change) {
         change.apply(&mut self.live);
         self.pending.push((self.next, change));

@@ -240,6 +240,50 @@ fn full_rotten_and_unreadable() {
 }
 
 #[test]
+fn what_is_damaged_or_taken_away_is_felt_by_whoever_comes_upon_it() {
+    run(async {
+        let disk = disk(1);
+        let mount = disk.mount();
+        mount.create_dir("d").await.unwrap();
+        for name in ["d/rotten", "d/short", "d/gone", "d/whole"] {
+            let file = create(&mount, name).await;
+            file.write_at(0, Bytes::from_static(b"0123456789")).await.unwrap();
+            assert_eq!(disk.settled(name), None, "not synced yet");
+            file.sync().await.unwrap();
+            assert_eq!(disk.settled(name), Some(Bytes::from_static(b"0123456789")));
+        }
+        let short = Harm::Cut { at: 4 };
+        assert!(disk.harm("d/rotten", Harm::Flip { at: 3, bit: 0 }));
+        assert!(disk.harm("d/short", short) && disk.harm("d/gone", Harm::Lose));
+        let again = disk.harm("d/short", short) || disk.harm("d/gone", Harm::Lose);
+        assert!(!again, "it is so already");
+        disk.crash(Loss::Everything);
+        for (name, shown) in [
+            ("d/whole", Some(&b"0123456789"[..])),
+            ("d/rotten", Some(b"0122456789")),
+            ("d/short", Some(b"0123")),
+            ("d/gone", None),
+        ] {
+            let mount = disk.mount();
+            assert!(!disk.was_felt());
+            let content = contents(&mount, name).await.ok();
+            assert_eq!(content.as_deref(), shown, "{name}");
+            assert_eq!(disk.was_felt(), name != "d/whole", "{name}");
+        }
+        // What is put in its place is like any other.
+        let mount = disk.mount();
+        for name in ["d/rotten", "d/gone"] {
+            let draft = mount.open("d/draft", true).await.unwrap();
+            draft.write_and_sync(0, Bytes::from_static(b"new")).await.unwrap();
+            mount.rename("d/draft", name).await.unwrap();
+            assert_eq!(contents(&mount, name).await.unwrap(), b"new");
+        }
+        mount.remove("d/gone").await.unwrap();
+        assert!(contents(&mount, "d/gone").await.is_err() && !disk.was_felt());
+    });
+}
+
+#[test]
 fn a_lying_disk_loses_what_it_called_synced() {
     run(async {
         let disk = disk(1);

@@ -21,7 +21,7 @@ pub(super) fn more(plan: &mut Plan, seed: u64, nodes: u64, end_ms: u64) {
     let start_ms = 3_000.min(end_ms / 4);
     let last = end_ms.saturating_sub(1).max(start_ms);
     // A disk that is lost takes one voter away. Those who join may not have caught up when others are removed.
-    let stay = if plan.damaged().is_empty() {
+    let stay = if plan.at_risk().is_empty() {
         FEWEST - 1
     } else {
         FEWEST
@@ -197,7 +197,7 @@ mod tests {
             shrunk += usize::from(promoted == 0 && removed == 2);
             with += usize::from(!orders.is_empty());
             let founders_gone = removed - count(|fault| matches!(fault, Fault::Remove(node) if *node > 5));
-            let stay = if plan.damaged().is_empty() { 2 } else { 3 };
+            let stay = if plan.at_risk().is_empty() { 2 } else { 3 };
             assert!(5 - founders_gone >= stay, "seed {seed}");
             for (_, fault) in &orders {
                 if let Fault::Promote(node) | Fault::Remove(node) = fault {
@@ -227,5 +227,24 @@ mod tests {
         let once = plan.steps.clone();
         plan.finish(3);
         assert_eq!(plan.steps, once, "finished again it is the same");
+    }
+
+    #[test]
+    fn a_damaged_archive_is_read_in_the_end() {
+        let restarts = |after: Option<Fault>| {
+            let damaged = (3_000, Fault::DamageArchive(2));
+            let mut plan = Plan {
+                steps: [damaged]
+                    .into_iter()
+                    .chain(after.map(|fault| (4_000, fault)))
+                    .collect(),
+                quiet_from_ms: 9_000,
+            };
+            plan.finish(3);
+            plan.steps.contains(&(9_000, Fault::Restart(2)))
+        };
+        assert!(restarts(None));
+        assert!(!restarts(Some(Fault::Restart(2))), "it was read since");
+        assert!(restarts(Some(Fault::Restart(1))), "that is another's");
     }
 }

@@ -128,6 +128,35 @@ pub(super) fn more(plan: &mut Plan, seed: u64, nodes: u64, start_ms: u64, end_ms
             at += ms + rng.within(2_000..=6_000);
         }
     });
+    // A node whose archive no one can mend any more may halt for good: that is as many as a cluster bears.
+    let whole = plan.damaged().is_empty();
+    let steps = &mut plan.steps;
+    draw("damaged archives", 20, &mut |rng| {
+        if !whole {
+            return;
+        }
+        let (node, _) = two(rng, nodes);
+        // Nothing is archived before clients have worked for a while.
+        let from = start_ms + (last - start_ms) / 4;
+        for _ in 0..rng.within(2..=5) {
+            let at = rng.within(from..=last);
+            steps.push((at, Fault::DamageArchive(node)));
+            // What was read before is in memory: most of it is read again only by a process that is started anew.
+            if rng.chance(PerMillion::percent(70)) {
+                let loss = *rng.pick(&[None, Some(Loss::Some)]);
+                let read = (at + rng.within(0..=3_000)).min(end_ms);
+                steps.push((
+                    read,
+                    Fault::Crash {
+                        node,
+                        silent: false,
+                        loss,
+                    },
+                ));
+                steps.push(((read + rng.within(1..=3_000)).min(end_ms), Fault::Start(node)));
+            }
+        }
+    });
 }
 
 /// How long all but the leader pause: as long as a request may wait, by either setting of that.

@@ -38,7 +38,7 @@ pub struct Step {
 }
 
 /// All names, with the fields each takes.
-pub const NAMES: [(&str, &str); 42] = [
+pub const NAMES: [(&str, &str); 43] = [
     ("partition", "nodes"),
     ("one-way", "from, to"),
     ("isolate-leader", ""),
@@ -69,6 +69,7 @@ pub const NAMES: [(&str, &str); 42] = [
     ("rot", "node or nodes"),
     ("latent", "node or nodes"),
     ("misdirect", "node or nodes"),
+    ("damage-archive", "node or nodes"),
     ("empty-disk", "node or nodes"),
     ("wrong-disk", "node, other"),
     ("restart", "node or nodes"),
@@ -124,6 +125,7 @@ impl Fault {
             Fault::Rot(_) => "rot",
             Fault::Latent(_) => "latent",
             Fault::Misdirect(_) => "misdirect",
+            Fault::DamageArchive(_) => "damage-archive",
             Fault::EmptyDisk(_) => "empty-disk",
             Fault::WrongDisk(..) => "wrong-disk",
             Fault::Restart(_) => "restart",
@@ -184,6 +186,7 @@ impl Fault {
             | Fault::Rot(node)
             | Fault::Latent(node)
             | Fault::Misdirect(node)
+            | Fault::DamageArchive(node)
             | Fault::EmptyDisk(node)
             | Fault::Restart(node)
             | Fault::NewerBuild(node, _)
@@ -443,6 +446,7 @@ impl Fields<'_> {
             "rot" => each(Fault::Rot),
             "latent" => each(Fault::Latent),
             "misdirect" => each(Fault::Misdirect),
+            "damage-archive" => each(Fault::DamageArchive),
             "empty-disk" => each(Fault::EmptyDisk),
             "wrong-disk" => self.pair().map(|(a, b)| vec![Fault::WrongDisk(a, b)]),
             "restart" => each(Fault::Restart),
@@ -553,6 +557,10 @@ mod tests {
             (
                 "at = \"2s\"\ndo = \"rot\"\nnode = 1\nfor = \"1s\"",
                 "takes no `for`",
+            ),
+            (
+                "at = \"2s\"\ndo = \"damage-archive\"",
+                "`damage-archive` needs either `node`",
             ),
             ("at = \"2s\"\ndo = \"pause\"\nnode = 1", "`pause` needs `for`"),
             ("at = \"2s\"\ndo = \"blink-leader\"", "`blink-leader` needs `for`"),

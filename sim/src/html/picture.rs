@@ -458,6 +458,7 @@ fn of(fault: &Fault) -> Option<u64> {
         | Fault::Rot(node)
         | Fault::Latent(node)
         | Fault::Misdirect(node)
+        | Fault::DamageArchive(node)
         | Fault::EmptyDisk(node)
         | Fault::Restart(node)
         | Fault::NewerBuild(node, _)

@@ -58,7 +58,7 @@ impl Client {
         let roster = self.roster.lock();
         let there = roster.members.iter().filter(|node| roster.away != Some(**node));
         there
-            .filter(|node| !self.excused.contains(node))
+            .filter(|node| !self.excused.contains(node) && !roster.halted.contains(node))
             .copied()
             .collect()
     }

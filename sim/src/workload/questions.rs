@@ -51,7 +51,9 @@ impl Client {
                     self.note_odd(action, node, &answer);
                     return Ok(answer);
                 }
-                _ if tokio::time::Instant::now() < give_up => self.pause(50..=200).await,
+                _ if tokio::time::Instant::now() < give_up && !self.roster.lock().halted.contains(&node) => {
+                    self.pause(50..=200).await;
+                }
                 other => return Err(format!("n{node} has no answer to {action} {body}: {other:?}")),
             }
         }
@@ -115,7 +117,11 @@ impl Client {
     pub(super) async fn write_everywhere(&mut self) -> Result<(), String> {
         let meter = self.community.meters[0].id.clone();
         for node in self.healthy() {
-            self.settle_once(node, &meter, self.epoch()).await?;
+            let done = self.settle_once(node, &meter, self.epoch()).await;
+            // It may have found out just now that it can't go on.
+            if !self.roster.lock().halted.contains(&node) {
+                done?;
+            }
         }
         Ok(())
     }

@@ -19,6 +19,8 @@ pub struct Roster {
     pub open: usize,
     /// A member that is off when the faults are over, for as long as the others are asked to do without it.
     pub away: Option<u64>,
+    /// Members that can't come back: what they need of their archive no one has any more.
+    pub halted: BTreeSet<u64>,
 }
 
 impl Roster {
@@ -29,6 +31,7 @@ impl Roster {
             left: BTreeSet::new(),
             open,
             away: None,
+            halted: BTreeSet::new(),
         }))
     }
 }

@@ -2,14 +2,23 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
+use checkers::upkeep;
 use checkers::wal::Platter;
 
-use super::World;
-use crate::disk::{DiskFaults, Loss};
+use super::{Marred, World};
+use crate::disk::{DiskFaults, Harm, Loss};
 use crate::faults::{BLINK_MS, Fault, Way};
 use crate::host::{Host, ip};
 use crate::network::Quality;
 use crate::rng::PerMillion;
+
+/// On how many other disks, of those that nothing else is wrong with, a file must be whole to be damaged on one. One of these
+/// nodes may leave the cluster, and then gives nobody anything any more.
+const WHOLE_ELSEWHERE: usize = 2;
+
+/// How often it is one that the node's newest snapshot names, if there are any.
+const LASTING: PerMillion = PerMillion::percent(75);
 
 /// How often a write of a misdirecting disk goes astray.
 const MISDIRECTED: PerMillion = PerMillion(2_000);
@@ -77,6 +86,7 @@ impl World {
             Fault::Latent(node) => self.damage(*node, |host, path, offset| {
                 host.disk().spoil(path, offset);
             }),
+            Fault::DamageArchive(node) => self.damage_archive(*node),
             Fault::EmptyDisk(node) => {
                 if let Some(host) = self.node(*node) {
                     host.crash(false, None);
@@ -141,6 +151,59 @@ impl World {
             (up, Fault::SlowDisk(leader, false)),
             (up, Fault::Start(leader)),
         ]);
+    }
+
+    /// The finished files of a node's archive that others can give it again, with what is in them. One that is damaged already
+    /// is not among them.
+    pub(super) fn damageable(&self, node: u64) -> Vec<(String, Bytes)> {
+        const DIR: &str = "archive";
+        let Some(host) = self.nodes.iter().find(|host| host.id() == node) else {
+            return Vec::new();
+        };
+        let others = || {
+            let sound = |host: &&Host| host.id() != node && !self.unsound.contains(&host.id());
+            self.nodes.iter().filter(sound)
+        };
+        let is_elsewhere = |path: &str, content: &Bytes| {
+            let have = others().filter(|other| other.disk().settled(path).as_ref() == Some(content));
+            have.count() >= WHOLE_ELSEWHERE
+        };
+        let finished = |name: &String| !name.ends_with(".draft");
+        let names = Platter::list(host.disk(), DIR).into_iter().filter(finished);
+        names
+            .filter_map(|name| {
+                let path = format!("{DIR}/{name}");
+                let content = host.disk().settled(&path).filter(|content| !content.is_empty())?;
+                is_elsewhere(&path, &content).then_some((name, content))
+            })
+            .collect()
+    }
+
+    /// Damages one of them.
+    fn damage_archive(&mut self, node: u64) {
+        let files = self.damageable(node);
+        let named = match self.nodes.iter().find(|host| host.id() == node) {
+            Some(host) => upkeep::of_newest_snapshot(host.disk()),
+            None => return,
+        };
+        // Others are written anew by a process that is started anew: these it needs.
+        let lasting: Vec<_> = files
+            .iter()
+            .filter(|(name, _)| named.contains(name))
+            .cloned()
+            .collect();
+        let rng = &mut self.archives;
+        let lasts = rng.chance(LASTING) && !lasting.is_empty();
+        let (name, content) = rng.pick(if lasts { &lasting } else { &files }).clone();
+        let at = rng.below(content.len() as u64);
+        let bit = u8::try_from(rng.below(8)).unwrap_or(0);
+        let harm = *rng.pick(&[Harm::Flip { at, bit }, Harm::Cut { at }, Harm::Lose]);
+        let path = format!("archive/{name}");
+        self.tell(format!("that is {path}: {harm}"));
+        self.with_disk(node, |host| {
+            host.disk().harm(&path, harm);
+        });
+        self.marred.push(Marred { node, name, content });
     }
 
     fn cut_both(&self, a: IpAddr, b: IpAddr) {

@@ -3,6 +3,7 @@
 
 mod agree;
 mod answers;
+mod archive;
 mod attestation;
 mod certificates;
 mod clients;

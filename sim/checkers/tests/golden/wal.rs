@@ -364,8 +364,9 @@ fn what_the_newest_snapshot_names_stays() {
     };
     let [first, second] = [archived(1), archived(2)];
     let names = format!("-{first}-{second}");
+    let look_with = |upkeep: &mut Upkeep, disk: Files| upkeep.look(7, &disk);
     let mut upkeep = Upkeep::default();
-    let mut look = |disk: Files| upkeep.look(7, &disk);
+    let mut look = |disk: Files| look_with(&mut upkeep, disk);
     let whole = [&first[..], &second[..], "x.parquet"];
     assert_eq!(look(disk(3, names.as_bytes(), &whole)), None);
     // What it does not name may go.
@@ -374,6 +375,13 @@ fn what_the_newest_snapshot_names_stays() {
     assert!(told.contains(&format!("n7 has no {second}")), "{told}");
     // Nor need it ever have been seen.
     assert!(look(disk(5, names.as_bytes(), &[])).is_some());
+    // What was taken away on purpose is for others to give again.
+    upkeep.taken(7, &second);
+    upkeep.taken(8, &first);
+    assert_eq!(look_with(&mut upkeep, disk(5, names.as_bytes(), &whole[..1])), None);
+    let told = look_with(&mut upkeep, disk(5, names.as_bytes(), &[])).expect("the other is gone, too");
+    assert!(told.contains(&format!("n7 has no {first}")), "{told}");
+    let mut look = |disk: Files| look_with(&mut upkeep, disk);
     // And what only an older one named.
     assert_eq!(look(disk(6, first.as_bytes(), &whole[..1])), None);
     assert_eq!(look(Files::default()), None);
