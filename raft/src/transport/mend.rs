@@ -17,7 +17,7 @@ pub(crate) async fn run(context: Arc<Context>, members: impl Fn() -> BTreeMap<u6
         for damaged in attachments.wait_damaged(AGAIN).await {
             let mut refusals = Vec::new();
             for (peer, addr) in members() {
-                if peer == context.identity.node {
+                if peer == context.identity.node || planted!("archive-not-mended") {
                     continue;
                 }
                 match attachment::fetch(&context, peer, &addr.0, &damaged).await {

@@ -91,6 +91,8 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(1, "snapshot-without-revoked", &["replay", "honest answers"], "a snapshot lacks the keys that were taken away"),
     mutant(1, "snapshot-index-ahead", &["replay"], "a snapshot names the entry applied when it is written, not when it was captured"),
     mutant(1, "attachment-not-synced", &["replay", "durability"], "a snapshot refers to a file of the archive that is not synced"),
+    mutant(1, "archive-unverified", &["archive", "liveness", "fail-stop"], "a file of the archive is taken for what it should be, whatever its SHA-256"),
+    mutant(1, "archive-not-mended", &["archive", "upkeep", "liveness"], "nobody is asked for a file of the archive that is damaged"),
     mutant(1, "purge-before-snapshot-durable", &["durability"], "the log is purged behind a snapshot that is not synced"),
     mutant(1, "old-snapshots-kept", &["upkeep"], "a new snapshot does not remove those before it"),
     mutant(1, "clock-in-apply", &["replay"], "apply asks the node's own clock"),
