@@ -15,14 +15,14 @@ const SPENT: usize = 1;
 pub struct Upkeep {
     /// What each node's newest snapshot covers, and the files of the archive that it names.
     newest: BTreeMap<u64, (u64, Vec<String>)>,
+    /// Files that were taken away on purpose, and have not come back.
+    taken: BTreeMap<u64, BTreeSet<String>>,
 }
 
 impl Upkeep {
     /// A file of a node's archive was taken away on purpose, or may have been.
     pub fn taken(&mut self, node: u64, name: &str) {
-        if let Some((_, named)) = self.newest.get_mut(&node) {
-            named.retain(|known| known != name);
-        }
+        self.taken.entry(node).or_default().insert(name.to_owned());
     }
 
     /// Looks at a node's.
@@ -40,8 +40,12 @@ impl Upkeep {
         if !known && let Some(snapshot) = wal::snapshot(platter, newest) {
             self.newest.insert(node, (newest, named(&snapshot.body)));
         }
+        let taken = self.taken.entry(node).or_default();
+        taken.retain(|name| !files.contains(name));
         let (index, named) = self.newest.get(&node)?;
-        let gone = named.iter().find(|name| !files.contains(name))?;
+        // Another snapshot may name it again, before another node has given it.
+        let is_gone = |name: &&String| !files.contains(name) && !taken.contains(*name);
+        let gone = named.iter().find(is_gone)?;
         Some(format!(
             "n{node} has no {gone} any more, which its newest snapshot, of {index} entries, names"
         ))

@@ -378,12 +378,21 @@ fn what_the_newest_snapshot_names_stays() {
     // What was taken away on purpose is for others to give again.
     upkeep.taken(7, &second);
     upkeep.taken(8, &first);
-    assert_eq!(look_with(&mut upkeep, disk(5, names.as_bytes(), &whole[..1])), None);
-    let told = look_with(&mut upkeep, disk(5, names.as_bytes(), &[])).expect("the other is gone, too");
+    assert_eq!(
+        look_with(&mut upkeep, disk(5, names.as_bytes(), &whole[..1])),
+        None
+    );
+    let named_again = disk(6, names.as_bytes(), &whole[..1]);
+    assert_eq!(look_with(&mut upkeep, named_again), None);
+    let told = look_with(&mut upkeep, disk(6, names.as_bytes(), &[])).expect("the other is gone, too");
     assert!(told.contains(&format!("n7 has no {first}")), "{told}");
+    // It came back, and is gone once more.
+    assert_eq!(look_with(&mut upkeep, disk(6, names.as_bytes(), &whole)), None);
+    let told = look_with(&mut upkeep, disk(6, names.as_bytes(), &whole[..1])).expect("gone");
+    assert!(told.contains(&format!("n7 has no {second}")), "{told}");
     let mut look = |disk: Files| look_with(&mut upkeep, disk);
     // And what only an older one named.
-    assert_eq!(look(disk(6, first.as_bytes(), &whole[..1])), None);
+    assert_eq!(look(disk(7, first.as_bytes(), &whole[..1])), None);
     assert_eq!(look(Files::default()), None);
 }
 
