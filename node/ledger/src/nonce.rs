@@ -101,7 +101,7 @@ impl Ledger {
             return Err(Refusal::BadSignature {});
         }
         let (not_after, now) = (envelope.not_after, self.now);
-        if not_after < now {
+        if not_after < now || (not_after == now && planted!("over-a-moment-early")) {
             return Err(Refusal::Expired { not_after, now });
         }
         if not_after > now.plus(LIFETIME_MS) && !planted!("envelope-for-ever") {

@@ -290,7 +290,7 @@ pub fn round_decimal(text: &str) -> Result<i64, DecimalError> {
             break; // all zeros
         }
     }
-    if digit(point) >= 5 {
+    if digit(point) >= 5 && !planted!("fraction-cut") {
         value += 1;
     }
     i64::try_from(if negative { -value } else { value }).map_err(|_| DecimalError::TooLarge {

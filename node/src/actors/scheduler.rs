@@ -48,6 +48,9 @@ impl Tried {
             true => self.next_pause.clamp(FIRST_PAUSE, LONGEST_PAUSE),
             false => FIRST_PAUSE,
         };
+        if planted!("held-for-good") && !held.is_empty() {
+            self.pause = u32::MAX;
+        }
         self.next_pause = self.pause.saturating_mul(2);
         self.held = held;
     }
@@ -133,7 +136,8 @@ fn held(outcome: &Outcome) -> BTreeSet<AssetId> {
 
 /// Whether an epoch is over, and the grace after it too.
 fn due(epoch: Epoch, epoch_ms: u64, grace_epochs: u64, now: Timestamp) -> bool {
-    let over = epoch.get().saturating_add(1).saturating_add(grace_epochs);
+    let end = u64::from(!planted!("sealed-before-it-is-over"));
+    let over = epoch.get().saturating_add(end).saturating_add(grace_epochs);
     over.saturating_mul(epoch_ms) <= now.get()
 }
 

@@ -56,7 +56,11 @@ async fn round(raft: &Raft<TypeConfig, Applier>, deadline: Duration) -> Result<u
             return Ok(metrics.last_applied.map_or(0, |applied| applied.index()));
         }
     }
-    match timeout(deadline, raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
+    let policy = match planted!("lease-read") {
+        true => ReadPolicy::LeaseRead,
+        false => ReadPolicy::ReadIndex,
+    };
+    match timeout(deadline, raft.get_read_linearizer(policy)).await {
         Err(_) => Err(ReadError::NoQuorum),
         Ok(Ok(linearizer)) => Ok(linearizer.read_log_id().index()),
         Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => {

@@ -99,7 +99,8 @@ impl Client {
         let (mut uncertain, mut turned_away) = (false, Outcome::Unknown);
         let mut node = self.any_node();
         for attempt in 0..ATTEMPTS {
-            let patience = Duration::from_millis(*self.rng.pick(&[50, 300, 1_000, 5_000]));
+            // Some outlast a node that gives up after a second.
+            let patience = Duration::from_millis(*self.rng.pick(&[50, 300, 1_500, 5_000]));
             trace::record(format_args!("{key} asks n{node} {action} {body}"));
             let sent_ms = self.time.now_ms();
             // Impatient users press the button twice.
@@ -167,7 +168,7 @@ impl Client {
                 }
             }
             // Whoever believes that nothing has happened need not ask again.
-            if in_vain && self.rng.chance(PerMillion::percent(30)) {
+            if in_vain && self.rng.chance(PerMillion::percent(50)) {
                 break;
             }
             self.pause(10..=400).await;

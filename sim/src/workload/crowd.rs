@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::LATE_EPOCHS;
 use super::client::{Client, draw_attempt, judge, turned_away_by};
 use super::work::{amount, settlement};
+use crate::rng::PerMillion;
 use crate::trace;
 use checkers::history::{Operation, Outcome, Reported};
 
@@ -20,8 +21,12 @@ impl Client {
         let node = self.any_node();
         // The longest hears even a node that finds no leader: that nothing was done, if it says so.
         let patience = Duration::from_millis(*self.rng.pick(&[300, 1_000, 5_000, 12_000]));
-        let (asked_ms, when) = (self.time.now_ms(), self.moment());
         let mut asked = Vec::new();
+        // All at once, or one after the other: then some have waited for longer than others with whom they travel.
+        let apart_ms = match self.rng.chance(PerMillion::percent(40)) {
+            true => *self.rng.pick(&[20, 300]),
+            false => 0,
+        };
         for _ in 0..self.rng.within(2..=self.crowd.len() as u64) {
             self.made += 1;
             let key = format!("{}-{}", self.name, self.made);
@@ -37,18 +42,21 @@ impl Client {
             };
             let body = settlement(&mut self.rng, &settled);
             trace::record(format_args!("{key} asks n{node} {ACTION} {body}, without a key"));
-            asked.push((key, settled, body));
+            let after = Duration::from_millis(self.rng.within(0..=apart_ms));
+            asked.push((key, settled, body, after));
         }
         let calls = self.crowd.iter_mut().zip(&asked);
         let (history, time) = (&self.history, &self.time);
-        let calls = calls.map(async |(http, (_, _, body))| {
+        let calls = calls.map(async |(http, (_, _, body, after))| {
+            tokio::time::sleep(*after).await;
+            let asked = history.lock().moment(time.now_ms());
             let answer = http.call(node, ACTION, None, body, patience).await;
-            (answer, history.lock().moment(time.now_ms()))
+            (answer, asked, history.lock().moment(time.now_ms()))
         });
         let answers = futures::future::join_all(calls).await;
-        for ((key, settled, body), (answer, ended)) in asked.into_iter().zip(answers) {
-            draw_attempt(&key, node, ACTION, asked_ms, &answer);
-            self.note_early(&key, node, asked_ms..ended.ms, &answer);
+        for ((key, settled, body, _), (answer, when, ended)) in asked.into_iter().zip(answers) {
+            draw_attempt(&key, node, ACTION, when.ms, &answer);
+            self.note_early(&key, node, when.ms..ended.ms, &answer);
             let outcome = match &answer {
                 Ok(answer) => {
                     trace::record(format_args!("{key} hears {answer}"));

@@ -23,7 +23,7 @@ const OWN_SEAL: Duration = Duration::from_secs(10);
 /// And to try again what was held: it does after half a minute.
 const OWN_HELD: Duration = Duration::from_secs(40);
 /// An epoch that is long over by the ledger's time, like all of a run, and that nobody else has anything to do with.
-const OWN_EPOCH: u64 = 500_000;
+const OWN_EPOCH: u64 = 500;
 
 /// Values that come late when all is sealed, and stay.
 const LATE: u64 = 5;
