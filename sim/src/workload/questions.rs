@@ -522,8 +522,8 @@ impl Client {
                 .asked
                 .iter()
                 .flat_map(|asked| asked.body.as_array().into_iter().flatten());
-            let tokens = seals.filter_map(|seal| seal["seal"].as_str());
-            if let Some(token) = tokens.last().map(str::to_owned) {
+            let mut tokens = seals.filter_map(|seal| seal["seal"].as_str());
+            if let Some(token) = tokens.next_back().map(str::to_owned) {
                 self.decode(node, &token).await?;
             }
             self.history.lock().shown.insert(node, shown);
