@@ -257,6 +257,14 @@ mod tests {
             [Some(1), None, None]
         );
         let mut a = wait(&first);
+        // Two of the three ask for what the ledger knows to have been done under that name.
+        let action = first.action_digest();
+        let known = waiters.waiting(|id| (*id == first.id()).then_some(action));
+        assert_eq!(
+            known.iter().map(|(_, known)| *known).collect::<Vec<_>>(),
+            [true, false, true]
+        );
+        assert!(waiters.waiting(|_| None).iter().all(|(_, known)| !known));
         tell(&retry, true, 2);
         assert_eq!(
             [index(&mut a), index(&mut b), index(&mut c)],
