@@ -397,15 +397,18 @@ async fn wait_for_room(archive: &Archive) {
         .expect("there is room in the end");
 }
 
+/// Entries were applied by which nothing was certified: whether the archivist has something to look at.
+fn applied(archive: &Archive, ledger: &mut Ledger) -> bool {
+    archive.applied(ledger, false);
+    archive.due.notified().now_or_never().is_some()
+}
+
 #[tokio::test]
 async fn an_epoch_is_archived_when_a_newer_one_begins_though_nothing_is_sealed() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut solo = story();
     let (archive, _feed) = archive_of(Ledger::new(), directory.path());
-    let is_due = |solo: &mut Solo| {
-        archive.applied(&mut solo.ledger, false);
-        archive.due.notified().now_or_never().is_some()
-    };
+    let is_due = |solo: &mut Solo| applied(&archive, &mut solo.ledger);
     assert!(is_due(&mut solo), "the first look");
     assert!(!is_due(&mut solo));
     solo.act(vec![settle("pv", 7, 1), settle("pv", 8, 1)]);
@@ -421,10 +424,7 @@ async fn an_epoch_that_came_back_for_nothing_leaves_again() {
     std::fs::create_dir(directory.path().join("archive")).expect("a directory");
     let (_ready_at, ready) = watch::channel(Some(0));
     let (archive, _feed) = archive_of(story().ledger, directory.path());
-    let is_due = || {
-        archive.applied(&mut archive.ledger.write(), false);
-        archive.due.notified().now_or_never().is_some()
-    };
+    let is_due = || applied(&archive, &mut archive.ledger.write());
     assert!(is_due(), "the first look");
     archive.archive_all(&ready).await.expect("a disk");
     assert_eq!(archive.status().epochs, 2);

@@ -105,8 +105,7 @@ pub fn at_rest(
             "n{node} keeps the segments {spent:?} of its log, of which nothing is needed"
         ));
     }
-    let snapshot = wal::snapshot(platter, covered);
-    let named = snapshot.map_or_else(Vec::new, |snapshot| named(&snapshot.body));
+    let named = of_newest_snapshot(platter);
     let mut idle = shown
         .iter()
         .filter(|name| !needed.contains(*name) && !named.contains(name));
