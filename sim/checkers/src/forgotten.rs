@@ -73,7 +73,14 @@ mod tests {
         assert_eq!(look(9_000, 1, 2, true), None);
         assert_eq!(look(9_000, 2, 1, true), None);
         assert!(look(10_001, 2, 1, true).is_some());
-        assert_eq!(forgotten.look(10_002, 2, 1, &[]), None);
-        assert_eq!(forgotten.look(20_000, 2, 1, &[(7, true)]), None, "it had gone");
+        // One that went before it was late, and comes again as a retry.
+        for (at_ms, waiting) in [
+            (0, &[(8, false)][..]),
+            (10, &[(8, true)]),
+            (20, &[]),
+            (5_000, &[(8, true)]),
+        ] {
+            assert_eq!(forgotten.look(at_ms, 3, 1, waiting), None, "at {at_ms}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::common::{Cluster, script};
 use super::log::Judged;
 
 /// EAF's reference lesson with a price, a late value that is corrected, an audit rule, and a contract that is out of the way.
-const LINES: [&str; 15] = [
+const LINES: [&str; 18] = [
     "rule production1 to=seller1",
     "rule seller1 from=bigbalancer to=bigbalancer",
     "contract ppa1 seller1->buyer1 200 max=20000 price=250000",
@@ -32,6 +32,9 @@ const LINES: [&str; 15] = [
     "settle tardy1 1339 5",
     "seal tardy1 1339",
     "settle tardy1 1339 6 co2=2",
+    "settle later1 1340 5",
+    "seal later1 1340",
+    "settle later1 1340 6 co2=2",
 ];
 
 fn book() -> Book {
@@ -219,6 +222,11 @@ fn asked(book: &Book) -> Vec<Asked> {
     late["epoch"] = json!(1339);
     late["meter"] = json!("tardy1");
     late["assetId"] = json!("tardy1");
+    let mut later = late.clone();
+    (later["to"], later["meter"], later["assetId"]) = (json!("later1"), json!("later1"), json!("later1"));
+    later["epoch"] = json!(1340);
+    let mut newest = open(1338)["transactions"][0].clone();
+    (newest["sealed"], newest["isUpstream"]) = (json!(false), json!(true));
     let auditors: BTreeSet<String> = ["a1", "a2"]
         .iter()
         .map(|name| hex(&script::auditor(name).verifying_key().to_bytes()))
@@ -273,10 +281,10 @@ fn asked(book: &Book) -> Vec<Asked> {
         ("balancing.late", at("seller1", 1337), json!([])),
         ("balancing.late", at("buyer1", 1337), json!([])),
         ("balancing.late", at("tardy1", 1339), json!([late])),
-        ("balancing.late", json!({}), json!([late])),
+        ("balancing.late", json!({}), json!([late, later])),
         ("balancing.late", of("tardy1"), json!([late])),
         ("balancing.late", json!({"epoch": 1339, "limit": 1}), json!([late])),
-        ("balancing.late", json!({"limit": 0}), json!([])),
+        ("balancing.late", json!({"limit": 1}), json!([late])),
         ("balancing.late", json!({"epoch": 1337}), json!([])),
         ("contract.list", json!({}), json!([ppa0, ppa1])),
         ("contract.list", json!({"status": "active"}), json!([ppa1])),
@@ -288,11 +296,16 @@ fn asked(book: &Book) -> Vec<Asked> {
         ("contract.list", json!({"partnerId": "seller1"}), json!([])),
         ("contract.list", json!({"assetId": "buyer1"}), json!([])),
         ("balancing.statements", at("seller1", 1337), json!(marked)),
-        ("balancing.statements", at("buyer1", 1337), loose),
+        ("balancing.statements", at("buyer1", 1337), loose.clone()),
         (
             "balancing.statements",
             of("seller1"),
             marked.iter().rev().cloned().collect(),
+        ),
+        (
+            "balancing.statements",
+            of("buyer1"),
+            json!([newest, loose[0]]),
         ),
         (
             "balancing.proof",
